@@ -1,0 +1,122 @@
+"""The command ``skvae``: parsing, errors and exit codes. The work is in `skvae.commands`.
+
+Exit codes: 0 done; 1 unexpected; 2 usage; 3 bad data; 4 training diverged; 5 model file invalid or
+refused; 6 input or output failed; 130 Ctrl-C; 143 terminated.
+"""
+
+import json
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import NoReturn
+
+from cyclopts import App, CycloptsError
+
+from skvae import __version__
+from skvae.exceptions import (
+    DataError,
+    MissingExtraError,
+    ModelFileError,
+    ParameterError,
+    TrainingDivergedError,
+)
+
+__all__ = ["app", "main"]
+
+HELP = """Variational autoencoders: generate, look, fill in, learn from few labels.
+
+Examples:
+
+- `skvae demo` : see it work on MNIST, results in demo/report.html
+- `skvae fit digits -o digits.safetensors` : train on a named data set
+- `skvae fit table.csv -o model.safetensors --n-components 4 --random-state 3`
+- `skvae transform model.safetensors table.csv > latent.csv`
+- `skvae sample model.safetensors -n 100 -o new.csv`
+- `skvae impute model.safetensors holes.csv -o full.csv`
+- `skvae score model.safetensors held-out.csv --json`
+
+DATA is a file (.npy, .npz, .csv, .tsv, IDX) or a named data set (digits, mnist, fashion-mnist;
+`mnist:test` is its test part; named images are scaled to [0, 1]). Results go to standard output or
+to -o FILE, messages to standard error. `skvae COMMAND --help` lists all options.
+"""
+
+COMMANDS = {
+    "fit": "Train a model on DATA and save it.",
+    "transform": "Encode DATA: posterior means, one row of latent coordinates per row.",
+    "sample": "Draw new rows from a model.",
+    "impute": "Fill in the missing cells of DATA (empty or NaN).",
+    "score": "Held-out log-likelihood of DATA, in nats per row.",
+    "info": "Describe a model file.",
+    "demo": "Train on real images and write a report with pictures and figures.",
+}
+
+app = App(name="skvae", help=HELP, version=__version__, help_format="markdown")
+for _name, _help in COMMANDS.items():
+    # By name, so that `skvae --help` need not import torch.
+    app.command(f"skvae.commands:{_name}", name=_name, help=_help)
+
+EXIT_CODES: tuple[tuple[type[BaseException], int], ...] = (
+    (MissingExtraError, 1),
+    (ParameterError, 2),
+    (ModelFileError, 5),
+    (TrainingDivergedError, 4),
+    (DataError, 3),
+    (OSError, 6),
+    (MemoryError, 6),
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and exit."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    sys.exit(_run(arguments))
+
+
+def _run(arguments: list[str]) -> int:
+    as_json = "--json" in arguments
+    try:
+        app(arguments, exit_on_error=False, print_error=not as_json)
+        sys.stdout.flush()
+    except CycloptsError as error:
+        if as_json:
+            _report(error, 2, as_json)
+        return 2
+    except KeyboardInterrupt:
+        print("Interrupted.", file=sys.stderr)  # noqa: T201
+        return 130
+    except BrokenPipeError:
+        # The reader has seen enough (`| head`). Python would complain again when it closes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        if "--debug" in arguments:
+            traceback.print_exc()
+        code = _exit_code(error)
+        _report(error, code, as_json)
+        return code
+    return 0
+
+
+def _exit_code(error: Exception) -> int:
+    for kind, code in EXIT_CODES:
+        if isinstance(error, kind):
+            return code
+    if type(error).__name__ == "InvalidParameterError":  # scikit-learn's, for values of flags
+        return 2
+    return 3 if isinstance(error, ValueError) else 1
+
+
+def _report(error: Exception, code: int, as_json: bool) -> None:
+    message = str(error) or type(error).__name__
+    if as_json:
+        content = {
+            "schema_version": 1,
+            "error": {"type": type(error).__name__, "message": message, "exit_code": code},
+        }
+        print(json.dumps(content))  # noqa: T201
+    else:
+        hint = "" if code != 1 else "\nThis is unexpected; --debug shows where it happened."
+        print(f"skvae: {message}{hint}", file=sys.stderr)  # noqa: T201

@@ -1,0 +1,370 @@
+"""What each command of the command line does. Importing this module does not import torch."""
+
+import inspect
+import json as json_module
+import operator
+import re
+import sys
+import time
+import typing
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from cyclopts import Group, Parameter
+from numpy.typing import NDArray
+
+from skvae import datasets, files
+from skvae._atomic import write_atomically
+from skvae.estimators import VAE, load
+from skvae.exceptions import DataError, ParameterError
+
+__all__ = ["demo", "fit", "impute", "info", "sample", "score", "transform"]
+
+Data = Annotated[str, Parameter(help="A data file, or a named data set such as mnist:test.")]
+Model = Annotated[Path, Parameter(help="A model file that `skvae fit` wrote.")]
+Output = Annotated[
+    Path | None,
+    Parameter(name=["--output", "-o"], help="File for the result; standard output if not given."),
+]
+Force = Annotated[bool, Parameter(negative=(), help="Replace an existing file.")]
+Json = Annotated[bool, Parameter(negative=(), help="Print one JSON object, also for errors.")]
+Quiet = Annotated[bool, Parameter(name=["--quiet", "-q"], negative=(), help="No messages.")]
+Debug = Annotated[bool, Parameter(negative=(), help="Show the traceback of an error.")]
+DivideBy = Annotated[
+    float, Parameter(help="Divide all values of a file by this, for example 255 for images.")
+]
+
+SCHEMA_VERSION = 1
+
+
+def _with_estimator_flags(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command a flag for each parameter of the estimator, with its default and its help.
+
+    The estimator's signature and docstring are the only place where parameters are written down.
+    """
+    signature = inspect.signature(function)
+    own = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
+    hints = typing.get_type_hints(VAE.__init__)
+    helps = _parameter_docs(VAE)
+    group = Group.create_ordered("Parameters of the estimator")
+    for name, parameter in inspect.signature(VAE).parameters.items():
+        flag = Parameter(help=helps[name], group=group, consume_multiple=True, show_choices=False)
+        annotation = operator.getitem(Annotated, (_flag_type(hints[name]), flag))
+        own.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=annotation))
+    function.__signature__ = signature.replace(parameters=own)  # type: ignore[attr-defined]
+    return function
+
+
+def _flag_type(hint: Any) -> Any:
+    """Keep what can be typed on a command line: numbers, words, tuples."""
+    typed = [
+        t
+        for t in (typing.get_args(hint) if typing.get_origin(hint) is not tuple else ()) or (hint,)
+        if t in (int, float, bool, str, type(None)) or typing.get_origin(t) in (tuple, Literal)
+    ]
+    return typing.Union[tuple(typed)]  # noqa: UP007
+
+
+def _parameter_docs(estimator: type) -> dict[str, str]:
+    """First sentence of each parameter in a numpydoc docstring."""
+    text = inspect.getdoc(estimator) or ""
+    section = text.split("Parameters\n----------\n")[1].split("\nAttributes\n")[0]
+    found = re.findall(r"^(\w+) : .*\n((?:    .*\n?)+)", section, re.MULTILINE)
+    clean = {name: " ".join(body.replace("``", "").split()) for name, body in found}
+    return {name: re.split(r"(?<=[.])\s", body)[0] for name, body in clean.items()}
+
+
+@_with_estimator_flags
+def fit(
+    data: Data,
+    /,
+    *,
+    output: Annotated[
+        Path, Parameter(name=["--output", "-o"], help="File for the model (.safetensors).")
+    ],
+    divide_by: DivideBy = 1.0,
+    force: Force = False,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+    **parameters: Any,
+) -> None:
+    """Train a model on DATA and save it."""
+    _check_target(output, force)
+    X, event_shape = _load(data, divide_by, quiet)
+    rows = X.values
+    if parameters.get("event_shape") is None:
+        parameters["event_shape"] = event_shape
+    if not quiet:
+        parameters["verbose"] = max(1, parameters.get("verbose", 0))
+    _say(quiet, f"training on {len(rows)} rows of {int(np.prod(rows.shape[1:]))} features")
+    start = time.perf_counter()
+    vae = VAE(**parameters).fit(X)
+    vae.save(output, overwrite=force)
+    seconds = time.perf_counter() - start
+    last = vae.history_[-1] if len(vae.history_) else {}
+    if json:
+        _print_json(
+            model=str(output),
+            likelihood=vae.likelihood_.to_json(),
+            n_epochs=vae.n_iter_,
+            seconds=seconds,
+            **{k: v for k, v in last.items() if k.endswith("elbo")},
+        )
+    size = output.stat().st_size / 1e6
+    _say(
+        quiet,
+        f"saved {output} ({size:.1f} MB, {vae.likelihood_.name} likelihood, {vae.n_iter_} epochs, "
+        f"{seconds:.0f} s); next: skvae transform {output} {data}",
+    )
+
+
+def transform(
+    model: Model,
+    data: Data,
+    /,
+    *,
+    output: Output = None,
+    divide_by: DivideBy = 1.0,
+    force: Force = False,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Encode DATA: posterior means, one row of latent coordinates per row."""
+    _check_target(output, force)
+    vae = load(model)
+    Z = vae.transform(_load(data, divide_by, quiet)[0])
+    _deliver(Z, list(vae.get_feature_names_out()), output, force=force, json=json, quiet=quiet)
+
+
+def sample(
+    model: Model,
+    /,
+    *,
+    n_samples: Annotated[int, Parameter(name=["--n-samples", "-n"], help="Number of rows.")] = 1,
+    kind: Annotated[
+        Literal["draw", "mean"],
+        Parameter(help="draw: from p(x | z); mean: E[x | z], as pictures usually show."),
+    ] = "draw",
+    random_state: Annotated[int | None, Parameter(help="Seed.")] = None,
+    output: Output = None,
+    force: Force = False,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Draw new rows from a model."""
+    _check_target(output, force)
+    vae = load(model)
+    rows = np.asarray(vae.sample(n_samples, kind=kind, random_state=random_state))
+    _deliver(rows, _columns(vae), output, force=force, json=json, quiet=quiet)
+
+
+def impute(
+    model: Model,
+    data: Data,
+    /,
+    *,
+    n_draws: Annotated[
+        int | None, Parameter(help="Draws from p(missing | observed) instead of their mean.")
+    ] = None,
+    n_samples: Annotated[int, Parameter(help="Importance samples per row.")] = 256,
+    random_state: Annotated[int | None, Parameter(help="Seed of the draws.")] = None,
+    output: Output = None,
+    divide_by: DivideBy = 1.0,
+    force: Force = False,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Fill in the missing cells of DATA (empty or NaN)."""
+    _check_target(output, force)
+    vae = load(model)
+    X, _ = _load(data, divide_by, quiet)
+    missing = int(np.isnan(X.values).sum())
+    _say(quiet, f"filling in {missing} missing cells of {X.values.size}")
+    filled = vae.impute(X, n_draws=n_draws, n_samples=n_samples, random_state=random_state)
+    _deliver(filled, _columns(vae), output, force=force, json=json, quiet=quiet)
+
+
+def score(
+    model: Model,
+    data: Data,
+    /,
+    *,
+    n_samples: Annotated[int, Parameter(help="Importance samples per row.")] = 100,
+    output: Annotated[
+        Path | None, Parameter(name=["--output", "-o"], help="File for the values of all rows.")
+    ] = None,
+    divide_by: DivideBy = 1.0,
+    force: Force = False,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Held-out log-likelihood of DATA, in nats per row."""
+    _check_target(output, force)
+    vae = load(model)
+    X, _ = _load(data, divide_by, quiet)
+    report = vae.evaluate(X, n_samples=n_samples)
+    if output is not None:
+        rows = vae.score_samples(X, n_samples=n_samples)[:, None]
+        _deliver(rows, ["log_likelihood"], output, force=force, json=False, quiet=quiet)
+    if json:
+        _print_json(**report.to_dict())
+    else:
+        _print(
+            f"log-likelihood {report.log_likelihood:.4f} ± {report.standard_error:.4f} nats per "
+            f"row ({report.n_rows} rows, {report.n_samples} importance samples)\n"
+            f"ELBO {report.elbo:.4f} = reconstruction {report.reconstruction:.4f} "
+            f"− KL {report.kl:.4f}\n"
+        )
+
+
+def info(model: Model, /, *, json: Json = False, debug: Debug = False) -> None:
+    """Describe a model file."""
+    vae = load(model)
+    facts = {
+        "estimator": type(vae).__name__,
+        "event_shape": list(vae.event_shape_),
+        "n_components": vae.n_components,
+        "likelihood": vae.likelihood_.to_json(),
+        "n_epochs": vae.n_iter_,
+        "history": vae.history_[-1] if len(vae.history_) else {},
+        "feature_names": _columns(vae),
+        "parameters": {
+            k: v.to_json() if hasattr(v, "to_json") else v for k, v in vae.get_params().items()
+        },
+    }
+    if json:
+        _print_json(**facts)
+    else:
+        _print("".join(f"{name}: {value}\n" for name, value in facts.items()))
+
+
+def demo(
+    *,
+    dataset: Annotated[
+        Literal["mnist", "fashion-mnist", "digits"], Parameter(help="Which images.")
+    ] = "mnist",
+    quick: Annotated[
+        bool, Parameter(negative=(), help="Fewer rows and epochs: under a minute or so.")
+    ] = False,
+    out: Annotated[Path, Parameter(help="Folder for report, pictures, figures, models.")] = Path(
+        "demo"
+    ),
+    random_state: Annotated[int, Parameter(help="Seed.")] = 0,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Train on real images and write a report with pictures and figures."""
+    from skvae import demo as demonstration
+
+    start = time.perf_counter()
+
+    def announce(message: str) -> None:
+        _say(quiet, f"[{time.perf_counter() - start:4.0f} s] {message}")
+
+    metrics = demonstration.run(
+        dataset, out, quick=quick, seed=random_state, announce=announce, verbose=int(not quiet)
+    )
+    if json:
+        _print_json(**metrics)
+    else:
+        imputation, few = metrics["imputation"], metrics["few_labels"]
+        _print(
+            f"test −log p(x): {metrics['test_nll_nats']:.2f} ± {metrics['test_nll_se']:.2f} nats\n"
+            f"missing pixels, RMSE: {imputation['rmse']:.3f} "
+            f"(mean image: {imputation['rmse_mean_fill']:.3f})\n"
+            f"accuracy with {few['n_labels']} labels: {few['accuracy']:.3f} on VAE features, "
+            f"{few['accuracy_pixels']:.3f} on pixels\n"
+        )
+    _say(quiet, f"done; open {out / 'report.html'}")
+
+
+# -- helpers ----------------------------------------------------------------------------------
+
+
+def _load(data: str, divide_by: float, quiet: bool) -> tuple[files.Table, tuple[int, ...] | None]:
+    """Return rows, and the event shape where the source knows it."""
+    if not divide_by > 0:
+        raise ParameterError(f"--divide-by must be a number above 0; received {divide_by}.")
+    name, _, part = data.partition(":")
+    if name in datasets.NAMES and not Path(data).exists():
+        if part not in ("", "train", "test"):
+            raise ParameterError(
+                f"{data!r}: a named data set has the parts {name}:train and {name}:test."
+            )
+        found = datasets.load(name, progress=lambda message: _say(quiet, message))
+        rows = found.X_test if part == "test" else found.X_train
+        return files.Table(rows / np.float32(found.max_value)), found.event_shape
+    path = Path(data)
+    if not path.exists() and not path.suffix:
+        raise FileNotFoundError(
+            f"There is no data file {data!r}, and no data set of that name "
+            f"({', '.join(datasets.NAMES)})."
+        )
+    table = files.read(path)
+    if table.values.dtype.kind not in "biuf":
+        raise DataError(f"{path} holds {table.values.dtype}, but numbers are needed.")
+    if divide_by != 1:
+        table = files.Table(table.values / np.float32(divide_by), table.columns)
+    return table, None
+
+
+def _columns(vae: VAE) -> list[str] | None:
+    names = getattr(vae, "feature_names_in_", None)
+    return None if names is None else [str(n) for n in names]
+
+
+def _check_target(output: Path | None, force: bool) -> None:
+    """Fail before the work, not after it."""
+    if output is None:
+        return
+    if output.exists() and not force:
+        raise FileExistsError(f"{output} exists. Pass --force to replace it.")
+    if not output.parent.is_dir():
+        raise FileNotFoundError(
+            f"Cannot write {output}: the directory {output.parent} does not exist."
+        )
+
+
+def _deliver(
+    values: NDArray[Any],
+    columns: list[str] | None,
+    output: Path | None,
+    *,
+    force: bool,
+    json: bool,
+    quiet: bool,
+) -> None:
+    """Write the result to a file, or to standard output as CSV or JSON."""
+    if output is not None:
+        content = files.to_bytes(values, columns, output.name)
+        write_atomically(output, content, overwrite=force)
+        _say(quiet, f"wrote {output}: {' × '.join(map(str, values.shape))} values")
+        if json:
+            _print_json(output=str(output), shape=list(values.shape))
+    elif json:
+        _print_json(columns=columns, shape=list(values.shape), values=values.tolist())
+    else:
+        flat = values.reshape(-1, values.shape[-1]) if values.ndim == 3 else values
+        files.write_text(sys.stdout, flat, columns)
+
+
+def _say(quiet: bool, message: str) -> None:
+    if not quiet:
+        sys.stderr.write(message + "\n")
+        sys.stderr.flush()
+
+
+def _print(text: str) -> None:
+    sys.stdout.write(text)
+
+
+def _print_json(**content: Any) -> None:
+    sys.stdout.write(json_module.dumps({"schema_version": SCHEMA_VERSION, **content}) + "\n")

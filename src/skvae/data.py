@@ -1,0 +1,189 @@
+"""Data: from what users have to batches in model units, and back.
+
+A `Transform` is the affine map between data units and the model's units; the model sees numbers
+of order one whatever the table's units are. A `Source` keeps rows in memory as one tensor in a
+compact type and hands out batches by index.
+"""
+
+import hashlib
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from skvae import rng
+from skvae.evidence import Batch
+from skvae.exceptions import DataError
+
+__all__ = ["Binarize", "Source", "Transform", "binarize_by_content", "check_support"]
+
+Array = NDArray[np.floating]
+Binarize = Literal["threshold", "stochastic"] | None
+
+ROWS_PER_CHUNK = 8192
+
+
+@dataclass(frozen=True)
+class Transform:
+    """x ↦ (x − shift) / unit, per feature.
+
+    Attributes
+    ----------
+    shift, unit : ndarray of float64, shape (D,)
+        Training mean and standard deviation, or 0 and 1.
+    """
+
+    shift: NDArray[np.float64]
+    unit: NDArray[np.float64]
+
+    @classmethod
+    def fit(cls, X: Array, mode: Literal["none", "shared", "per_feature"]) -> "Transform":
+        """Choose shift and unit from X of shape (n, D), in float64 and in one pass of chunks.
+
+        A feature that is constant (up to rounding) keeps unit 1.
+        """
+        n, d = X.shape
+        shift, unit = np.zeros(d), np.ones(d)
+        if mode == "none":
+            return cls(shift, unit)
+        # Scaling by the largest magnitude first keeps squares of 1e300 finite.
+        largest = np.maximum(np.abs(X.max(0)), np.abs(X.min(0))).astype(np.float64)
+        size = np.where(largest > 0, largest, 1.0)
+        mean = sum((X[s] / size).sum(0, dtype=np.float64) for s in _slices(n)) / n
+        square = sum(((X[s] / size - mean) ** 2).sum(0, dtype=np.float64) for s in _slices(n)) / n
+        if mode == "shared":
+            scale = size.max()
+            shared = scale * math.sqrt(float(np.mean(square * (size / scale) ** 2)))
+            deviation = np.full(d, shared)
+        else:
+            deviation = np.sqrt(square) * size
+        shift = mean * size
+        tiny = 10 * np.finfo(np.float64).eps * size
+        unit = np.where(deviation > (tiny.max() if mode == "shared" else tiny), deviation, 1.0)
+        return cls(shift, unit)
+
+    def encode(self, X: Array, dtype: torch.dtype) -> Tensor:
+        """Return rows in model units, shape (n, D)."""
+        return torch.from_numpy((X - self.shift) / self.unit).to(dtype)
+
+    def decode(self, x: Tensor) -> NDArray[np.float64]:
+        """Return rows in data units, float64."""
+        return x.double().cpu().numpy() * self.unit + self.shift
+
+
+def check_support(X: Array, support: tuple[float, float], likelihood: str) -> None:
+    """Raise if a value lies outside the closed interval that the likelihood allows.
+
+    Raises
+    ------
+    DataError
+        Naming the first offending row and column, the range found and what to do.
+    """
+    low, high = support
+    if X.size == 0 or (X.min() >= low and X.max() <= high):
+        return
+    row, column = np.argwhere((low > X) | (high < X))[0]
+    negative = "Negative values in data: " if low == 0 and X.min() < 0 else ""
+    advice = f"Divide by {X.max():g}" if X.min() >= 0 else "Rescale the data"
+    raise DataError(
+        f"{negative}X[{row}, {column}] = {X[row, column]:g}, but likelihood={likelihood!r} needs "
+        f"values in [{low:g}, {high:g}] (found {X.min():g} to {X.max():g}). "
+        f"{advice}, or choose likelihood='gaussian'."
+    )
+
+
+class Source:
+    """Rows in memory, served as batches whose order and noise depend only on the seed.
+
+    Parameters
+    ----------
+    x : Tensor, shape (n, *event)
+        Rows in model units, in any dtype.
+    binarize : {None, "threshold", "stochastic"}
+        How grey values in [0, 1] become binary targets; "stochastic" draws afresh at each epoch.
+    seed : int
+    """
+
+    def __init__(self, x: Tensor, *, binarize: Binarize = None, seed: int = 0) -> None:
+        if binarize == "threshold":
+            x = (x > 0.5).to(torch.uint8)
+        elif binarize == "stochastic":
+            x = _as_grey_levels(x)
+        self.x = x
+        self.binarize = binarize
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def batches(self, epoch: int, size: int, device: torch.device) -> Iterator[Batch]:
+        """Yield all rows once, in an order that is a function of (seed, epoch)."""
+        order = torch.randperm(
+            len(self), generator=rng.generator(self.seed, rng.Stream.ORDER, epoch)
+        )
+        for step, index in enumerate(order.split(size)):
+            yield self._batch(self.x[index], device, epoch, step)
+
+    def in_order(self, size: int, device: torch.device) -> Iterator[Batch]:
+        """Yield all rows in their order, with the same targets every time."""
+        for step, rows in enumerate(self.x.split(size)):
+            yield self._batch(rows, device, -1, step)
+
+    def _batch(self, x: Tensor, device: torch.device, epoch: int, step: int) -> Batch:
+        if self.binarize == "stochastic":
+            noise = rng.generator(self.seed, rng.Stream.TARGETS, epoch + 1, step)
+            if x.dtype == torch.uint8:  # a byte below 255 is under g with probability g / 255
+                byte = torch.empty(x.shape, dtype=torch.uint8).random_(0, 255, generator=noise)
+                x = byte < x
+            else:
+                x = torch.rand(x.shape, generator=noise) < x
+        return Batch(x.to(device, torch.float32))
+
+
+def binarize_by_content(X: Array) -> Array:
+    """Draw binary rows from grey ones with noise that is a hash of the row itself.
+
+    The literature binarises the test set once with a fixed seed. Here the noise follows from the
+    row's content, so neither the order of the rows nor the rows around it change the outcome, and
+    equal rows give equal draws.
+
+    Parameters
+    ----------
+    X : ndarray, shape (n, D), values in [0, 1]
+
+    Returns
+    -------
+    ndarray of 0 and 1, shape (n, D), same dtype
+    """
+    grey = np.ascontiguousarray(X, dtype=np.float32)
+    keys = np.array(
+        [
+            int.from_bytes(hashlib.blake2b(row.tobytes(), digest_size=8).digest(), "little")
+            for row in grey
+        ],
+        dtype=np.uint64,
+    )  # (n,)
+    counter = np.arange(1, grey.shape[1] + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    bits = keys[:, None] + counter  # splitmix64 at position j of the stream of each row
+    bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    uniform = ((bits ^ (bits >> np.uint64(31))) >> np.uint64(11)) * 2.0**-53
+    return cast(Array, (uniform < grey).astype(X.dtype))
+
+
+def _as_grey_levels(x: Tensor) -> Tensor:
+    """Return images with 256 grey levels as bytes (a quarter of the memory, an eighth of the
+    random bits), anything finer as it is.
+    """
+    levels = (x * 255).round()
+    return levels.to(torch.uint8) if torch.all((levels - x * 255).abs() < 1e-3) else x
+
+
+def _slices(n: int) -> Iterator[slice]:
+    for start in range(0, n, ROWS_PER_CHUNK):
+        yield slice(start, start + ROWS_PER_CHUNK)

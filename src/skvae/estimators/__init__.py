@@ -1,0 +1,46 @@
+"""The scikit-learn faces. Importing them does not import torch; fitting or loading does."""
+
+import os
+
+from skvae.estimators.vae import VAE
+from skvae.exceptions import ModelFileError
+
+__all__ = ["VAE", "load"]
+
+_ESTIMATORS = {"VAE": VAE}
+
+
+def load(path: str | os.PathLike[str]) -> VAE:
+    """Load a model that `save` wrote; safe for files from strangers.
+
+    Parameters
+    ----------
+    path : path
+        A ``.safetensors`` file.
+
+    Returns
+    -------
+    estimator
+        Fitted, equal to the one that was saved.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such file.
+    ModelFileError
+        The file is damaged, foreign, from a newer version, or names parts unknown here.
+    """
+    from skvae import serialization
+
+    manifest, tensors = serialization.read(path)
+    name = manifest.get("estimator")
+    if not isinstance(name, str) or name not in _ESTIMATORS:
+        raise ModelFileError(f"{path} cannot be loaded: estimator {name!r} is not known here.")
+    try:
+        return _ESTIMATORS[name]._from_manifest(manifest, tensors)
+    except ModelFileError as error:
+        raise ModelFileError(f"{path} cannot be loaded: {error}") from error
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise ModelFileError(
+            f"{path} cannot be loaded: its manifest does not fit its tensors ({error})."
+        ) from error

@@ -1,0 +1,336 @@
+"""The torch side of an estimator: arrays in, arrays out; it knows nothing of scikit-learn."""
+
+import copy
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from skvae import rng
+from skvae.callbacks import Watcher
+from skvae.data import Binarize, Source, Transform, binarize_by_content, check_support
+from skvae.distributions import draw
+from skvae.evidence import Batch
+from skvae.exceptions import ModelFileError, ParameterError
+from skvae.importance import Marginal, conditional_posterior, log_marginal
+from skvae.likelihoods import Bernoulli, Gaussian, Likelihood
+from skvae.models import GenerativeModel, VAEModel, VAEModule
+from skvae.networks import MLP, Network
+from skvae.objectives import Objective
+from skvae.posteriors import Posterior
+from skvae.priors import Prior
+from skvae.training import Plan, Trainer
+
+__all__ = ["Core", "choose_likelihood", "choose_network", "pick_device", "pick_precision"]
+
+Array = NDArray[Any]
+Kind = Literal["draw", "mean"]
+
+ROWS_PER_CALL = 1024
+
+
+def choose_likelihood(choice: object, X: Array) -> Likelihood:
+    """Resolve a likelihood; ``"auto"`` is Bernoulli for binary data, else Gaussian."""
+    if choice != "auto":
+        return Likelihood.resolve(choice, argument="likelihood")
+    binary = bool(np.all((X == 0) | (X == 1)))
+    return Bernoulli() if binary else Gaussian(scale="per_feature")
+
+
+def choose_network(choice: object, hidden_layer_sizes: tuple[int, ...]) -> Network:
+    """Resolve a network; a name takes its widths from ``hidden_layer_sizes``."""
+    if choice in ("auto", MLP.name):
+        return MLP(hidden_layer_sizes=hidden_layer_sizes)
+    return Network.resolve(choice, argument="network")
+
+
+def pick_device(choice: str) -> torch.device:
+    """Resolve ``"auto"`` to the best device present.
+
+    Raises
+    ------
+    ParameterError
+        The named device is unknown or not there.
+    """
+    if choice == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(choice)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ParameterError(
+            f"device={choice!r} cannot be used: {str(error).splitlines()[0]} "
+            "Choose 'auto' or 'cpu'."
+        ) from error
+    return device
+
+
+def pick_precision(choice: str, device: torch.device) -> torch.dtype | None:
+    """Return the lower precision for network bodies, or None for full float32.
+
+    ``"auto"`` is bfloat16 where the hardware multiplies it natively.
+    """
+    if choice == "float32":
+        return None
+    if choice == "bfloat16":
+        return torch.bfloat16
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else None
+    native = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    return torch.bfloat16 if device.type == "cpu" and native and native() else None
+
+
+@dataclasses.dataclass
+class Core:
+    """A model with everything needed to go from data to latent space and back.
+
+    Arrays are flat, ``(n, D)``, in data units; D is the size of one event.
+    """
+
+    spec: VAEModel
+    module: VAEModule
+    transform: Transform
+    binarize: Binarize
+    seed: int
+    device: torch.device
+    trainer: Trainer | None = None
+
+    @classmethod
+    def create(
+        cls,
+        X: Array,
+        *,
+        event_shape: tuple[int, ...],
+        n_components: int,
+        likelihood: Likelihood,
+        posterior: object,
+        prior: object,
+        network: Network,
+        binarize: Binarize,
+        device: torch.device,
+        seed: int,
+    ) -> Self:
+        """Build an untrained model that starts from the mean and spread of X."""
+        spec = VAEModel(
+            event_shape=event_shape,
+            n_components=n_components,
+            likelihood=likelihood,
+            posterior=Posterior.resolve(posterior, argument="posterior"),
+            prior=Prior.resolve(prior, argument="prior"),
+            network=network,
+        )
+        if binarize is not None and likelihood.support != (0.0, 1.0):
+            raise ParameterError(
+                f"binarize={binarize!r} makes binary targets, which likelihood="
+                f"{likelihood.name!r} does not describe. Use likelihood='bernoulli'."
+            )
+        check_support(X, likelihood.support, likelihood.name)
+        transform = Transform.fit(X, likelihood.standardize)
+        mean = X.mean(0, dtype=np.float64) if likelihood.standardize == "none" else np.zeros(1)
+        module = spec.build(seed)
+        module.calibrate(
+            torch.from_numpy(np.broadcast_to(mean, X.shape[1:]).copy()).float().view(event_shape),
+            torch.from_numpy(transform.unit).float().view(event_shape),
+        )
+        module.eval()
+        return cls(spec, module, transform, binarize, seed, device)
+
+    def train(
+        self,
+        X: Array,
+        valid: Array | None,
+        objective: Objective,
+        plan: Plan,
+        watchers: Sequence[Watcher],
+    ) -> None:
+        """Train on X of shape (n, D); a second call goes on where the first ended."""
+        if self.trainer is None:
+            self.trainer = Trainer(self.module, objective, self.device)
+        self.trainer.objective = objective
+        sources = [
+            None if rows is None else Source(self._whole(rows), binarize=self.binarize, seed=seed)
+            for rows, seed in ((X, plan.seed), (valid, rng.seed_from(plan.seed, 1)))
+        ]
+        assert sources[0] is not None
+        self.trainer.fit(sources[0], sources[1], plan, watchers)
+
+    def posterior_mean(self, X: Array) -> Array:
+        """E[z | x], shape (n, d)."""
+        return self._per_block(X, lambda module, batch: module.infer(batch).mean)
+
+    def posterior_stddev(self, X: Array) -> Array:
+        """Standard deviation of q(z | x), shape (n, d)."""
+        return self._per_block(X, lambda module, batch: module.infer(batch).stddev)
+
+    def decode(self, Z: Array) -> Array:
+        """E[x | z] in data units, shape (n, D)."""
+        module, dtype = self._module_for(Z)
+        with torch.no_grad():
+            out = [
+                self._to_data(module.generate(torch.from_numpy(rows).to(self.device, dtype)).mean)
+                for rows in _blocks(Z)
+            ]
+        return _concatenate(out, Z.dtype, self.n_features)
+
+    def sample(self, n: int, *, seed: int, kind: Kind, dtype: np.dtype[Any]) -> Array:
+        """Draw from p(z) and then p(x | z), or E[x | z] with ``kind="mean"``; shape (n, D)."""
+        out = []
+        for i, start in enumerate(range(0, n, ROWS_PER_CALL)):
+            noise = rng.generator(seed, rng.Stream.SAMPLE, i)
+            with torch.no_grad():
+                size = (min(ROWS_PER_CALL, n - start),)
+                z = draw(self.module.prior(), size, generator=noise)
+                p = self.module.generate(z)
+                x = p.mean if kind == "mean" else draw(p, generator=noise)
+            out.append(self._to_data(x))
+        return _concatenate(out, dtype, self.n_features)
+
+    def marginal(self, X: Array, n_samples: int) -> dict[str, NDArray[np.float64]]:
+        """Importance-sampled log p(x), ELBO, KL and effective sample size per row, in nats."""
+        if self.binarize == "stochastic":
+            X = binarize_by_content(X)
+        module, dtype = self._module_for(X)
+        blocks = [
+            log_marginal(module, self._batch(rows, dtype), n_samples, seed=self.seed)
+            for rows in _blocks(X, 256)
+        ]
+        return {
+            field.name: torch.cat([getattr(block, field.name) for block in blocks]).numpy()
+            for field in dataclasses.fields(Marginal)
+        }
+
+    def impute(
+        self, X: Array, n_draws: int | None, *, n_samples: int, seed: int, kind: Kind
+    ) -> Array:
+        """Fill NaN: the conditional mean, shape (n, D), or draws, shape (n_draws, n, D)."""
+        module, _ = self._module_for(X)
+        filled = np.repeat(X[None], n_draws or 1, 0)  # (m, n, D)
+        todo = np.flatnonzero(np.isnan(X).any(1))
+        for i, rows in enumerate(_blocks(todo, 256)):
+            key = rng.seed_from(seed, i) if n_draws else seed
+            values = self._impute_block(module, X[rows], n_draws, n_samples, key, kind)
+            missing = np.isnan(X[rows])  # (b, D)
+            for j, draw_ in enumerate(values):
+                filled[j, rows] = np.where(missing, draw_, X[rows])
+        return filled if n_draws else filled[0]
+
+    def _impute_block(
+        self,
+        module: VAEModule,
+        X: Array,
+        n_draws: int | None,
+        n_samples: int,
+        seed: int,
+        kind: Kind,
+    ) -> Array:
+        observed = torch.from_numpy(~np.isnan(X)).view(-1, *self.spec.event_shape)
+        x = self._batch(np.nan_to_num(X), next(module.parameters()).dtype).x
+        batch = Batch(x, observed.to(self.device))
+        with torch.no_grad():
+            shared = n_draws is None
+            posterior = conditional_posterior(module, batch, n_samples, seed=seed, shared=shared)
+            if n_draws is None:
+                mean = torch.zeros_like(x)
+                for z, weight in zip(posterior.z, posterior.weight, strict=True):
+                    mean += weight.view(-1, *[1] * (x.ndim - 1)) * module.generate(z).mean
+                return self._to_data(mean)[None]
+            noise = rng.generator(seed, rng.Stream.IMPUTE, 0, 0)
+            p = module.generate(posterior.resample(n_draws, noise))
+            values = p.mean if kind == "mean" else draw(p, generator=noise)
+        return self._to_data(values).reshape(n_draws, len(X), -1)
+
+    @property
+    def n_features(self) -> int:
+        """Size D of one event."""
+        return len(self.transform.shift)
+
+    def state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """Return JSON values and tensors from which `from_state` rebuilds this object."""
+        tensors = {f"module.{k}": v for k, v in self.module.state_dict().items()}
+        tensors["transform.shift"] = torch.from_numpy(self.transform.shift)
+        tensors["transform.unit"] = torch.from_numpy(self.transform.unit)
+        manifest = {"model": self.spec.to_json(), "binarize": self.binarize, "seed": self.seed}
+        return manifest, tensors
+
+    @classmethod
+    def from_state(
+        cls, manifest: dict[str, Any], tensors: dict[str, Tensor], device: torch.device
+    ) -> Self:
+        """Rebuild what `state` described.
+
+        Raises
+        ------
+        ModelFileError
+            Names, shapes or types of the tensors are not those of the model.
+        """
+        spec = GenerativeModel.from_json(manifest["model"])
+        if not isinstance(spec, VAEModel):
+            raise ModelFileError(f"model {spec.name!r} is not a VAE.")
+        if manifest["binarize"] not in (None, "threshold", "stochastic"):
+            raise ModelFileError(f"binarize={manifest['binarize']!r} is not known.")
+        with torch.device("meta"):  # shapes are compared before any memory is taken
+            expected = spec.build(0).state_dict()
+        weights = {k.removeprefix("module."): v for k, v in tensors.items() if "module." in k}
+        if weights.keys() != expected.keys():
+            odd = sorted(weights.keys() ^ expected.keys())
+            raise ModelFileError(f"weights missing or unknown: {', '.join(odd)}.")
+        for name, tensor in expected.items():
+            if weights[name].shape != tensor.shape or weights[name].dtype != tensor.dtype:
+                raise ModelFileError(
+                    f"weight {name!r} is {weights[name].dtype} {tuple(weights[name].shape)}, "
+                    f"the model needs {tensor.dtype} {tuple(tensor.shape)}."
+                )
+        size = (int(np.prod(spec.event_shape)),)
+        shift, unit = tensors["transform.shift"], tensors["transform.unit"]
+        if shift.shape != size or unit.shape != size or not bool((unit > 0).all()):
+            raise ModelFileError("the scaling of the data does not fit the model.")
+        module = spec.build(0)
+        module.load_state_dict(weights)
+        module.to(device).eval()
+        transform = Transform(shift.double().numpy(), unit.double().numpy())
+        return cls(spec, module, transform, manifest["binarize"], int(manifest["seed"]), device)
+
+    def _per_block(self, X: Array, function: Callable[[VAEModule, Batch], Tensor]) -> Array:
+        module, dtype = self._module_for(X)
+        with torch.no_grad():
+            out = [function(module, self._batch(rows, dtype)).cpu().numpy() for rows in _blocks(X)]
+        return _concatenate(out, X.dtype, self.spec.n_components)
+
+    def _module_for(self, X: Array) -> tuple[VAEModule, torch.dtype]:
+        """Compute in the precision of the data: float64 rows get a float64 copy of the model."""
+        if X.dtype != np.float64 or self.device.type == "mps":
+            return self.module, torch.float32
+        return copy.deepcopy(self.module).double(), torch.float64
+
+    def _batch(self, X: Array, dtype: torch.dtype) -> Batch:
+        check_support(X, self.spec.likelihood.support, self.spec.likelihood.name)
+        if self.binarize == "threshold":
+            X = (X > 0.5).astype(X.dtype)
+        x = self.transform.encode(X, dtype)
+        return Batch(x.view(-1, *self.spec.event_shape).to(self.device))
+
+    def _whole(self, X: Array) -> Tensor:
+        check_support(X, self.spec.likelihood.support, self.spec.likelihood.name)
+        x = torch.empty(X.shape, dtype=torch.float32)
+        for start in range(0, len(X), 8 * ROWS_PER_CALL):
+            rows = slice(start, start + 8 * ROWS_PER_CALL)
+            x[rows] = self.transform.encode(X[rows], torch.float32)
+        return x.view(-1, *self.spec.event_shape)
+
+    def _to_data(self, x: Tensor) -> NDArray[np.float64]:
+        return self.transform.decode(x.detach().flatten(-len(self.spec.event_shape)))
+
+
+def _blocks(X: Array, size: int = ROWS_PER_CALL) -> Iterator[Array]:
+    for start in range(0, len(X), size):
+        yield X[start : start + size]
+
+
+def _concatenate(parts: list[Array], dtype: np.dtype[Any], width: int) -> Array:
+    return np.concatenate(parts).astype(dtype) if parts else np.empty((0, width), dtype)

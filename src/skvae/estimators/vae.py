@@ -1,0 +1,708 @@
+"""The VAE estimator."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from numbers import Integral, Real
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils._param_validation import Interval, Options, StrOptions
+from sklearn.utils.validation import check_array, check_is_fitted, validate_data
+
+from skvae import evaluation, files
+from skvae.estimators._containers import (
+    check_finite,
+    column_names,
+    container_of,
+    fill_frame,
+    to_container,
+    to_numpy,
+)
+from skvae.exceptions import DataError, ParameterError
+from skvae.spec import Spec
+
+if TYPE_CHECKING:
+    import torch
+
+    from skvae.callbacks import History
+    from skvae.estimators._core import Core, Kind
+    from skvae.likelihoods import Likelihood
+
+__all__ = ["VAE"]
+
+Array = NDArray[Any]
+Rows = ArrayLike | str | Path | files.Table
+Seed = int | np.random.RandomState | np.random.Generator | None
+
+
+class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
+    """Variational autoencoder [1]_: generate, look, fill in, and score.
+
+    An encoder gives a Gaussian q(z | x) for each row, a decoder gives p(x | z), and both are
+    trained together on the evidence lower bound on log p(x).
+
+    Parameters
+    ----------
+    n_components : int, default=10
+        Number of latent dimensions.
+    likelihood : str or spec, default="auto"
+        p(x | z): ``"bernoulli"`` (also ``"bce"``) for values in [0, 1], ``"gaussian"`` with a
+        learned standard deviation for each feature, ``"mse"`` for a Gaussian of unit variance, or
+        a spec such as ``likelihoods.Gaussian(scale="per_cell")``. ``"auto"`` takes Bernoulli where
+        all values are 0 or 1 and Gaussian otherwise; see the attribute ``likelihood_``.
+    posterior : str or spec, default="diagonal"
+        q(z | x).
+    prior : str or spec, default="standard"
+        p(z).
+    network : str or spec, default="auto"
+        Bodies of encoder and decoder: ``"mlp"`` with ``hidden_layer_sizes``, or a spec such as
+        ``networks.MLP((500, 500), activation="relu")``, for which ``hidden_layer_sizes`` is
+        ignored.
+    hidden_layer_sizes : tuple of int, default=(256, 256)
+        Widths of the encoder's hidden layers, mirrored in the decoder; ``()`` is a linear model.
+    objective : str or spec, default="elbo"
+        What is maximised; for example ``objectives.ELBO(beta=4.0)``.
+    binarize : {None, "threshold", "stochastic"}, default=None
+        For data in [0, 1] under a Bernoulli likelihood. ``"threshold"`` compares with 0.5.
+        ``"stochastic"`` draws the training targets afresh in every epoch and the rows that are
+        scored once, with noise fixed by their content: the literature's "dynamic" protocol.
+    event_shape : tuple of int or None, default=None
+        Shape of one row where rows come flat, for example ``(1, 28, 28)``. Arrays of more than
+        two dimensions bring their own.
+    max_epochs : int or "auto", default="auto"
+        Passes over the training rows; ``"auto"`` gives about 6,000 updates (20 to 500 passes).
+    batch_size : int or "auto", default="auto"
+        Rows per update; ``"auto"`` is 16 to 256 depending on the number of rows.
+    learning_rate : float, default=0.002
+        Peak learning rate of Adam. It rises over the first updates and then falls to zero along
+        half a cosine.
+    early_stopping : bool or "auto", default="auto"
+        Hold out rows, stop when their ELBO no longer rises, and restore the best weights.
+        ``"auto"`` does so where at least 10 rows can be held out.
+    validation_fraction : float, default=0.1
+        Share of rows that are held out.
+    n_iter_no_change : int, default=10
+        Epochs without improvement after which training stops.
+    tol : float, default=1e-4
+        Improvement in nats per row that counts.
+    precision : {"float32", "bfloat16", "auto"}, default="float32"
+        Arithmetic of the network bodies during training. ``"auto"`` is bfloat16 where the
+        hardware multiplies it natively. Densities and weights are always float32, and inference
+        follows the dtype of X (float64 rows are computed in float64).
+    device : str, default="auto"
+        ``"cpu"``, ``"cuda"``, ``"mps"``, ...
+    warm_start : bool, default=False
+        Go on from the last fit's weights instead of starting afresh.
+    random_state : int, RandomState, Generator or None, default=None
+        An int makes fit and scores reproducible to the last bit on one machine. Global random
+        generators are never touched.
+    verbose : int, default=0
+        1 shows progress on standard error.
+
+    Attributes
+    ----------
+    n_features_in_ : int
+        Number of features D of one row.
+    feature_names_in_ : ndarray of str, shape (n_features_in_,)
+        Column names, where X had them.
+    event_shape_ : tuple of int
+        Shape of one row as the network sees it.
+    likelihood_ : spec
+        The likelihood, also where it was chosen by ``"auto"``.
+    history_ : History
+        Epoch by epoch: ``history_["train_elbo"]``, ``history_["valid_elbo"]``, ...
+    n_iter_ : int
+        Number of epochs trained.
+
+    References
+    ----------
+    .. [1] Kingma and Welling, "Auto-Encoding Variational Bayes", 2014, arXiv:1312.6114
+
+    Examples
+    --------
+    >>> from skvae import VAE
+    >>> from skvae.datasets import load_digits
+    >>> X = load_digits().X_train / 16
+    >>> vae = VAE(n_components=2, likelihood="bernoulli", max_epochs=5, random_state=0).fit(X)
+    >>> vae.transform(X).shape
+    (1437, 2)
+    >>> vae.sample(3, random_state=1).shape
+    (3, 64)
+    """
+
+    _parameter_constraints: dict[str, list[Any]] = {
+        "n_components": [Interval(Integral, 1, None, closed="left")],
+        "likelihood": [str, Spec],
+        "posterior": [str, Spec],
+        "prior": [str, Spec],
+        "network": [str, Spec],
+        "hidden_layer_sizes": [tuple, list],
+        "objective": [str, Spec],
+        "binarize": [StrOptions({"threshold", "stochastic"}), None],
+        "event_shape": [tuple, list, None],
+        "max_epochs": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
+        "batch_size": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
+        "learning_rate": [Interval(Real, 0, None, closed="neither")],
+        "early_stopping": [Options(bool, {True, False}), StrOptions({"auto"})],
+        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
+        "tol": [Interval(Real, 0, None, closed="left")],
+        "precision": [StrOptions({"auto", "float32", "bfloat16"})],
+        "device": [str],
+        "warm_start": ["boolean"],
+        "random_state": ["random_state", np.random.Generator],
+        "verbose": ["verbose"],
+    }
+
+    n_features_in_: int
+    event_shape_: tuple[int, ...]
+    likelihood_: Likelihood
+    history_: History
+    n_iter_: int
+    _core: Core
+
+    def __init__(
+        self,
+        n_components: int = 10,
+        *,
+        likelihood: str | Spec = "auto",
+        posterior: str | Spec = "diagonal",
+        prior: str | Spec = "standard",
+        network: str | Spec = "auto",
+        hidden_layer_sizes: tuple[int, ...] = (256, 256),
+        objective: str | Spec = "elbo",
+        binarize: Literal["threshold", "stochastic"] | None = None,
+        event_shape: tuple[int, ...] | None = None,
+        max_epochs: int | Literal["auto"] = "auto",
+        batch_size: int | Literal["auto"] = "auto",
+        learning_rate: float = 0.002,
+        early_stopping: bool | Literal["auto"] = "auto",
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 10,
+        tol: float = 1e-4,
+        precision: Literal["float32", "bfloat16", "auto"] = "float32",
+        device: str = "auto",
+        warm_start: bool = False,
+        random_state: Seed = None,
+        verbose: int = 0,
+    ) -> None:
+        self.n_components = n_components
+        self.likelihood = likelihood
+        self.posterior = posterior
+        self.prior = prior
+        self.network = network
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.objective = objective
+        self.binarize = binarize
+        self.event_shape = event_shape
+        self.max_epochs = max_epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.tol = tol
+        self.precision = precision
+        self.device = device
+        self.warm_start = warm_start
+        self.random_state = random_state
+        self.verbose = verbose
+
+    # -- fit ------------------------------------------------------------------------------
+
+    def fit(self, X: Rows, y: object = None) -> Self:
+        """Train on X.
+
+        Parameters
+        ----------
+        X : array, DataFrame, tensor, path or files.Table; shape (n, D) or (n, *event)
+            No missing values; a path is read by `skvae.files.read`.
+        y : ignored
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        DataError
+            X has NaN, infinity, or values that the likelihood does not allow.
+        ParameterError, InvalidParameterError
+            A parameter has a value that makes no sense.
+        TrainingDivergedError
+            Loss or gradients stayed non-finite; the estimator keeps the last good weights.
+        """
+        from skvae.exceptions import TrainingDivergedError
+
+        with self._all_or_nothing(keep_on=TrainingDivergedError):
+            going_on = self.warm_start and hasattr(self, "_core")
+            values = self._validated(X, reset=not going_on)
+            if not going_on:
+                self._start(values)
+            self._train(values)
+        return self
+
+    def partial_fit(self, X: Rows, y: object = None) -> Self:
+        """Make one pass over X at a constant learning rate; never starts afresh.
+
+        The first call fixes the scaling of the data and, for ``likelihood="auto"``, the
+        likelihood, so its rows should be typical.
+
+        Parameters
+        ----------
+        X : array, DataFrame or tensor; shape (n, D) or (n, *event)
+        y : ignored
+
+        Returns
+        -------
+        self
+        """
+        from skvae.exceptions import TrainingDivergedError
+
+        with self._all_or_nothing(keep_on=TrainingDivergedError):
+            first = not hasattr(self, "_core")
+            values = self._validated(X, reset=first)
+            if first:
+                self._start(values)
+            self._train(values, one_pass=True)
+        return self
+
+    def _start(self, X: Array) -> None:
+        from skvae.callbacks import History
+        from skvae.estimators._core import Core, choose_likelihood, choose_network, pick_device
+
+        self.likelihood_ = choose_likelihood(self.likelihood, X)
+        self.history_ = History()
+        self._core = Core.create(
+            X,
+            event_shape=self.event_shape_,
+            n_components=int(self.n_components),
+            likelihood=self.likelihood_,
+            posterior=self.posterior,
+            prior=self.prior,
+            network=choose_network(self.network, self.hidden_layer_sizes),
+            binarize=self.binarize,
+            device=pick_device(self.device),
+            seed=_seed(self.random_state),
+        )
+
+    def _train(self, X: Array, *, one_pass: bool = False) -> None:
+        from skvae.callbacks import EarlyStopping, Progress, Watcher
+        from skvae.estimators._core import pick_precision
+        from skvae.objectives import Objective
+        from skvae.training import Plan, auto_batch_size, auto_epochs
+
+        train, valid = (X, None) if one_pass else self._split(X)
+        batch_size = auto_batch_size(len(train)) if self.batch_size == "auto" else self.batch_size
+        epochs = (
+            auto_epochs(len(train), batch_size) if self.max_epochs == "auto" else self.max_epochs
+        )
+        plan = Plan(
+            max_epochs=1 if one_pass else int(epochs),
+            batch_size=int(batch_size),
+            learning_rate=float(self.learning_rate),
+            seed=self._core.seed,
+            schedule=not one_pass,
+            dtype=pick_precision(self.precision, self._core.device),
+        )
+        watchers: list[Watcher] = [self.history_]
+        if valid is not None:
+            watchers.append(EarlyStopping(int(self.n_iter_no_change), float(self.tol)))
+        if self.verbose:
+            watchers.append(Progress(plan.max_epochs, type(self).__name__))
+        objective = Objective.resolve(self.objective, argument="objective")
+        try:
+            self._core.train(train, valid, objective, plan, watchers)
+        finally:
+            self.n_iter_ = max(1, len(self.history_))
+
+    def _split(self, X: Array) -> tuple[Array, Array | None]:
+        """Hold out rows for early stopping, a function of the seed."""
+        n = len(X)
+        held_out = int(n * self.validation_fraction)
+        if self.early_stopping == "auto":
+            held_out = held_out if held_out >= 10 else 0
+        elif not self.early_stopping:
+            held_out = 0
+        elif not 1 <= held_out < n:
+            raise ParameterError(
+                f"early_stopping=True needs at least one row to hold out, but "
+                f"validation_fraction={self.validation_fraction!r} of {n} rows is {held_out}. "
+                "Raise validation_fraction or set early_stopping=False."
+            )
+        if not held_out:
+            return X, None
+        order = np.random.default_rng([self._core.seed, 1]).permutation(n)
+        return X[order[held_out:]], X[order[:held_out]]
+
+    # -- look -----------------------------------------------------------------------------
+
+    def transform(self, X: Rows) -> Array:
+        """Return the posterior means E[z | x]; deterministic.
+
+        Parameters
+        ----------
+        X : shape (n, D) or (n, *event)
+
+        Returns
+        -------
+        Z : ndarray, shape (n, n_components)
+        """
+        check_is_fitted(self)
+        return self._core.posterior_mean(self._validated(X))
+
+    def inverse_transform(self, Z: ArrayLike) -> Any:
+        """Return E[x | z] in data units, in the kind of container that `fit` saw.
+
+        Parameters
+        ----------
+        Z : shape (n, n_components)
+
+        Returns
+        -------
+        X : shape (n, D) or (n, *event)
+        """
+        check_is_fitted(self)
+        values = check_array(to_numpy(Z), dtype=[np.float64, np.float32], input_name="Z")
+        d = self._core.spec.n_components
+        if values.shape[1] != d:
+            raise DataError(
+                f"Z has {values.shape[1]} columns, but this model has n_components={d}."
+            )
+        return self._contained(self._core.decode(values))
+
+    # -- generate -------------------------------------------------------------------------
+
+    def sample(self, n_samples: int = 1, *, kind: Kind = "draw", random_state: Seed = None) -> Any:
+        """Draw new rows from the model.
+
+        Parameters
+        ----------
+        n_samples : int
+        kind : {"draw", "mean"}
+            ``"draw"``: z from the prior, then x from p(x | z), a true sample of the model.
+            ``"mean"``: E[x | z] at such z, which is what pictures usually show.
+        random_state : int, RandomState, Generator or None
+
+        Returns
+        -------
+        X : shape (n_samples, D) or (n_samples, *event), in the container that `fit` saw
+        """
+        check_is_fitted(self)
+        n = _at_least("n_samples", n_samples, 0)
+        seed = _seed(random_state)
+        dtype = np.dtype(self._dtype)
+        return self._contained(self._core.sample(n, seed=seed, kind=_kind(kind), dtype=dtype))
+
+    # -- score ----------------------------------------------------------------------------
+
+    def score_samples(self, X: Rows, *, n_samples: int = 100) -> NDArray[np.float64]:
+        """Return the importance-weighted log p(x) of each row, in nats.
+
+        A lower bound in expectation that rises with ``n_samples``. The noise is fixed at `fit`
+        and shared by all rows, so the values repeat exactly and do not depend on the order of the
+        rows or on their company. With ``binarize="stochastic"`` grey rows are binarised first, by
+        noise that is fixed by their content.
+
+        Parameters
+        ----------
+        X : shape (n, D) or (n, *event)
+        n_samples : int
+            Importance samples per row.
+
+        Returns
+        -------
+        log_likelihood : ndarray of float64, shape (n,)
+            Log-density in data units (log-probability for binary data).
+        """
+        check_is_fitted(self)
+        n = _at_least("n_samples", n_samples, 1)
+        return self._core.marginal(self._validated(X), n)["log_likelihood"]
+
+    def score(self, X: Rows, y: object = None) -> float:
+        """Return the mean of `score_samples`, nats per row."""
+        return float(np.mean(self.score_samples(X)))
+
+    def evaluate(self, X: Rows, *, n_samples: int = 500) -> evaluation.LikelihoodReport:
+        """Return mean log-likelihood with its standard error, ELBO and its terms.
+
+        Parameters
+        ----------
+        X : shape (n, D) or (n, *event)
+            Rows that were not trained on.
+        n_samples : int
+            Importance samples per row.
+
+        Returns
+        -------
+        report : LikelihoodReport
+            In nats per row.
+        """
+        check_is_fitted(self)
+        n = _at_least("n_samples", n_samples, 1)
+        parts = self._core.marginal(self._validated(X), n)
+        return evaluation.likelihood_report(
+            parts["log_likelihood"], parts["elbo"], parts["kl"], parts["effective_sample_size"], n
+        )
+
+    # -- fill in --------------------------------------------------------------------------
+
+    def impute(
+        self,
+        X: Rows,
+        *,
+        n_draws: int | None = None,
+        kind: Kind = "draw",
+        n_samples: int = 256,
+        random_state: Seed = None,
+    ) -> Any:
+        """Fill in missing cells (NaN) given the observed ones.
+
+        Parameters
+        ----------
+        X : shape (n, D) or (n, *event)
+            NaN marks what is missing.
+        n_draws : int or None
+            None returns the conditional mean E[x_missing | x_observed], by self-normalised
+            importance weights; deterministic. A number returns that many draws from
+            p(x_missing | x_observed), independent between rows.
+        kind : {"draw", "mean"}
+            For draws: x from p(x | z), or E[x | z] at the drawn z.
+        n_samples : int
+            Importance samples per row.
+        random_state : int, RandomState, Generator or None
+            For draws.
+
+        Returns
+        -------
+        X : same shape and container as X
+            Observed cells are bit-identical. With ``n_draws``, arrays get a leading axis of that
+            length, and for DataFrames a list is returned.
+        """
+        check_is_fitted(self)
+        if n_draws is not None:
+            n_draws = _at_least("n_draws", n_draws, 1)
+        n_samples = _at_least("n_samples", n_samples, 1)
+        seed = self._core.seed if n_draws is None else _seed(random_state)
+        if isinstance(X, str | Path):
+            X = files.read(X)
+        values = self._validated(X, allow_nan=True)
+        filled = self._core.impute(
+            values, n_draws, n_samples=n_samples, seed=seed, kind=_kind(kind)
+        )
+        if container_of(X) == "numpy":
+            shape = X.values.shape if isinstance(X, files.Table) else np.shape(X)
+            return filled.reshape(*filled.shape[:-2], *shape)
+        missing = np.isnan(values)
+        if n_draws is None:
+            return fill_frame(X, filled, missing)
+        return [fill_frame(X, one, missing) for one in filled]
+
+    # -- keep -----------------------------------------------------------------------------
+
+    def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+        """Write the model as one safe file; `skvae.load` reads it back.
+
+        Parameters
+        ----------
+        path : path
+            Usually ``*.safetensors``.
+        overwrite : bool
+            Replace an existing file (atomically).
+
+        Raises
+        ------
+        FileExistsError
+            The file exists and ``overwrite`` is False.
+        OSError
+            It could not be written; an older file is intact.
+        """
+        from skvae import serialization
+
+        check_is_fitted(self)
+        manifest, tensors = self._core.state()
+        manifest |= {
+            "estimator": type(self).__name__,
+            "params": {k: _json(k, v) for k, v in self.get_params(deep=False).items()},
+            "history": self.history_.rows,
+            "feature_names": list(getattr(self, "feature_names_in_", [])) or None,
+            "container": self._container,
+            "flat": self._flat,
+            "dtype": self._dtype,
+        }
+        serialization.write(path, manifest, tensors, overwrite=overwrite)
+
+    @classmethod
+    def _from_manifest(cls, manifest: dict[str, Any], tensors: dict[str, torch.Tensor]) -> Self:
+        from skvae.callbacks import History
+        from skvae.estimators._core import Core, pick_device
+
+        self = cls(**{k: _unjson(v) for k, v in manifest["params"].items()})
+        self._validate_params()
+        self._core = Core.from_state(manifest, tensors, pick_device("auto"))
+        self.likelihood_ = self._core.spec.likelihood
+        self.event_shape_ = self._core.spec.event_shape
+        self.n_features_in_ = self._core.n_features
+        names = manifest["feature_names"]
+        if names is not None:
+            self.feature_names_in_ = np.array([str(n) for n in names], dtype=object)
+        self.history_ = History(manifest["history"])
+        self.n_iter_ = max(1, len(self.history_))
+        self._container = str(manifest["container"])
+        self._flat = bool(manifest["flat"])
+        self._dtype = np.dtype(manifest["dtype"]).name
+        return self
+
+    # -- helpers --------------------------------------------------------------------------
+
+    def _validated(
+        self, X: Any, *, reset: bool = False, allow_nan: bool = False
+    ) -> NDArray[np.floating]:
+        """Check X and return it flat, (n, D), float32 or float64; ``reset`` learns its form."""
+        if reset:
+            self._validate_params()
+            self._container = container_of(X)
+        if isinstance(X, str | Path):
+            X = files.read(X)
+        columns = column_names(X)
+        if isinstance(X, files.Table):
+            X, columns = self._unpack_table(X, reset=reset)
+        X = to_numpy(X)
+        shape = np.shape(X)
+        if len(shape) > 2:
+            X = np.reshape(X, (shape[0], -1))
+        with warnings.catch_warnings():
+            if columns is not None:  # of a table, whose names were compared above
+                warnings.filterwarnings("ignore", "X does not have valid feature names")
+            values: NDArray[np.floating] = validate_data(
+                self,
+                X,
+                reset=reset,
+                dtype=[np.float64, np.float32],
+                ensure_all_finite=False,
+            )
+        check_finite(
+            values,
+            columns,
+            allow_nan=allow_nan,
+            advice=f"{type(self).__name__} is trained on complete rows; for a fitted model, "
+            "impute(X) fills in what is missing.",
+        )
+        if reset:
+            self._learn_form(shape, values)
+            if columns is not None:
+                self.feature_names_in_ = np.array(columns, dtype=object)
+        return values
+
+    def _unpack_table(self, table: files.Table, *, reset: bool) -> tuple[Array, list[str] | None]:
+        """Return values and names; the names must be those of `fit`, as for frames."""
+        expected = None if reset else getattr(self, "feature_names_in_", None)
+        if table.columns is None:
+            return table.values, None
+        if expected is not None and list(table.columns) != list(expected):
+            raise DataError(
+                f"The columns of X are {', '.join(table.columns)}, but {type(self).__name__} was "
+                f"fitted with {', '.join(expected)}, in this order."
+            )
+        return table.values, list(table.columns)
+
+    def _learn_form(self, shape: tuple[int, ...], values: Array) -> None:
+        event = tuple(shape[1:]) if len(shape) > 2 else (values.shape[1],)
+        if self.event_shape is not None:
+            event = tuple(int(s) for s in self.event_shape)
+            if int(np.prod(event)) != values.shape[1]:
+                raise ParameterError(
+                    f"event_shape={self.event_shape!r} has {int(np.prod(event))} cells, but X has "
+                    f"{values.shape[1]} features per row."
+                )
+        self.event_shape_ = event
+        self._flat = len(shape) <= 2
+        self._dtype = values.dtype.name
+
+    def _contained(self, values: Array) -> Any:
+        if not self._flat:
+            return values.reshape(len(values), *self.event_shape_)
+        return to_container(values, self._container, getattr(self, "feature_names_in_", None))
+
+    @contextmanager
+    def _all_or_nothing(self, keep_on: type[BaseException]) -> Iterator[None]:
+        """Leave the estimator as it was when fitting fails."""
+        before = dict(vars(self))
+        try:
+            yield
+        except keep_on:
+            raise
+        except BaseException:
+            self.__dict__.clear()
+            self.__dict__.update(before)
+            raise
+
+    @property
+    def _n_features_out(self) -> int:
+        return self._core.spec.n_components
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "_core")
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.estimator_type = "density_estimator"
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        tags.input_tags.positive_only = self.likelihood in ("bernoulli", "bce")
+        return tags
+
+
+def _seed(random_state: Seed) -> int:
+    """Turn what scikit-learn accepts as a seed into an int, without the global generators."""
+    if random_state is None:
+        return int(np.random.SeedSequence().generate_state(1, np.uint64)[0] >> np.uint64(1))
+    if isinstance(random_state, np.random.Generator):
+        return int(random_state.integers(2**63))
+    if isinstance(random_state, np.random.RandomState):
+        return int(random_state.randint(2**31))
+    if isinstance(random_state, Integral) and random_state >= 0:
+        return int(random_state)
+    raise ParameterError(
+        f"random_state must be an int >= 0, a RandomState, a Generator or None; "
+        f"received {random_state!r}."
+    )
+
+
+def _at_least(name: str, value: object, least: int) -> int:
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
+        raise ParameterError(f"{name} must be an integer >= {least}; received {value!r}.")
+    return int(value)
+
+
+def _kind(kind: Kind) -> Kind:
+    if kind not in ("draw", "mean"):
+        raise ParameterError(f"kind must be 'draw' or 'mean'; received {kind!r}.")
+    return kind
+
+
+def _json(name: str, value: Any) -> Any:
+    if isinstance(value, Spec):
+        return value.to_json()
+    if isinstance(value, tuple):
+        return list(value)
+    if isinstance(value, np.generic):
+        return value.item()
+    if value is None or isinstance(value, str | int | float | bool | list):
+        return value
+    warnings.warn(f"{name}={value!r} is not saved; it loads as its default.", stacklevel=4)
+    return None
+
+
+def _unjson(value: Any) -> Any:
+    if isinstance(value, dict):
+        import skvae.estimators._core  # noqa: F401  registers the built-in specs
+
+        return Spec.from_json(value)
+    return tuple(value) if isinstance(value, list) else value

@@ -1,0 +1,88 @@
+"""What a model says about a batch: the terms of log p(x, z) − log q(z | x), in nats.
+
+The importance weight ``log w = log p(x | z) + log p(z) − log q(z | x)`` is written out here and
+nowhere else. Objectives, held-out likelihood and imputation read it from here.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from skvae.distributions import log_mean_exp
+
+__all__ = ["Batch", "Evidence", "Model"]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows of data in model units.
+
+    Attributes
+    ----------
+    x : Tensor, shape (B, *event)
+        Hidden cells may hold anything, also NaN.
+    mask : Tensor of bool, shape (B, *event), or None
+        True where a cell is observed; None means that all are.
+    """
+
+    x: Tensor
+    mask: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Log-densities of a batch at K draws of the latent variables.
+
+    Attributes
+    ----------
+    log_px : Tensor, shape (K, B)
+        log p(x | z), summed over the observed cells.
+    log_pz, log_qz : Tensor, shape (K, B)
+        Prior and posterior log-density of the same z.
+    kl : Tensor, shape (B, g), or None
+        Closed-form KL(q(z | x) || p(z)) in terms that add up, where there is one.
+    """
+
+    log_px: Tensor
+    log_pz: Tensor
+    log_qz: Tensor
+    kl: Tensor | None = None
+
+    @property
+    def log_w(self) -> Tensor:
+        """Importance log-weights, shape (K, B)."""
+        return self.log_px + self.log_pz - self.log_qz
+
+    @property
+    def kl_rows(self) -> Tensor:
+        """KL per row, shape (B,): closed form where it exists, otherwise Monte Carlo."""
+        if self.kl is not None:
+            return self.kl.sum(-1)
+        return (self.log_qz - self.log_pz).mean(0)
+
+    @property
+    def elbo(self) -> Tensor:
+        """Evidence lower bound per row, shape (B,)."""
+        return self.log_px.mean(0) - self.kl_rows
+
+    @property
+    def log_likelihood(self) -> Tensor:
+        """Importance-weighted bound log (1/K) Σ w per row, shape (B,)."""
+        return log_mean_exp(self.log_w)
+
+
+class Model(Protocol):
+    """What an objective needs of a model."""
+
+    def evidence(
+        self,
+        batch: Batch,
+        n_samples: int,
+        *,
+        generator: torch.Generator,
+        shared: bool = False,
+    ) -> Evidence:
+        """Log-densities of the batch at ``n_samples`` draws from the posterior."""
+        ...

@@ -1,0 +1,79 @@
+"""Errors and warnings.
+
+Every error is also the built-in that a caller would catch without knowing this library::
+
+    SkvaeError
+    ├── DataError (ValueError)             the data cannot be used as they are
+    ├── ParameterError (ValueError)        a parameter has a value that makes no sense
+    ├── TrainingDivergedError (ArithmeticError)   loss or gradient stayed non-finite
+    ├── ModelFileError (ValueError)        a model file is damaged, foreign or refused
+    ├── DatasetError (OSError)             a named data set could not be obtained
+    └── MissingExtraError (ImportError)    an optional dependency is not installed
+
+    SkvaeWarning (UserWarning)
+    └── TrainingInterruptedWarning         Ctrl-C ended the fit early; the model is usable
+"""
+
+import difflib
+from collections.abc import Iterable
+
+__all__ = [
+    "DataError",
+    "DatasetError",
+    "MissingExtraError",
+    "ModelFileError",
+    "ParameterError",
+    "SkvaeError",
+    "SkvaeWarning",
+    "TrainingDivergedError",
+    "TrainingInterruptedWarning",
+    "did_you_mean",
+]
+
+
+class SkvaeError(Exception):
+    """Root of all errors that this library raises on purpose."""
+
+
+class DataError(SkvaeError, ValueError):
+    """The data cannot be used as they are."""
+
+
+class ParameterError(SkvaeError, ValueError):
+    """A parameter has a value that makes no sense."""
+
+
+class TrainingDivergedError(SkvaeError, ArithmeticError):
+    """Loss or gradient stayed non-finite; the estimator keeps the best weights so far."""
+
+
+class ModelFileError(SkvaeError, ValueError):
+    """A model file is damaged, foreign, newer than this library, or refused."""
+
+
+class DatasetError(SkvaeError, OSError):
+    """A named data set could not be obtained from any source."""
+
+
+class MissingExtraError(SkvaeError, ImportError):
+    """An optional dependency is not installed; the message names the pip command."""
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(
+            f"This needs the package {package!r}, which is not installed. "
+            f"Install it with: pip install 'scikit-vae[{extra}]'"
+        )
+
+
+class SkvaeWarning(UserWarning):
+    """Root of all warnings of this library."""
+
+
+class TrainingInterruptedWarning(SkvaeWarning):
+    """Ctrl-C ended the fit early; the model holds the best weights so far."""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return ``" Did you mean 'x'?"`` for the closest known word, or an empty string."""
+    match = difflib.get_close_matches(word, list(known), n=1)
+    return f" Did you mean {match[0]!r}?" if match else ""

@@ -1,0 +1,134 @@
+"""Spec: an immutable, comparable description of a choice, with a registry and JSON both ways.
+
+Every plug-in (likelihood, posterior, prior, network, objective, model) is a frozen dataclass that
+inherits from its family, itself a subclass of `Spec`. Defining the class registers it::
+
+    @dataclass(frozen=True)
+    class Bernoulli(Likelihood, name="bernoulli", aliases={"bce": {}}):
+        ...
+
+A name in a model file is looked up in this registry and nowhere else: a file cannot name code.
+"""
+
+import dataclasses
+from typing import Any, ClassVar, Self
+
+from skvae.exceptions import ModelFileError, ParameterError, did_you_mean
+
+__all__ = ["Spec"]
+
+
+class Spec:
+    """Base of all specs. Subclass a family, not this class."""
+
+    family: ClassVar[str]
+    name: ClassVar[str]
+    _registry: ClassVar[dict[str, type["Spec"]]]
+    _aliases: ClassVar[dict[str, tuple[str, dict[str, Any]]]]
+    _families: ClassVar[dict[str, type["Spec"]]] = {}
+
+    def __init_subclass__(
+        cls,
+        *,
+        family: str | None = None,
+        name: str | None = None,
+        aliases: dict[str, dict[str, Any]] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init_subclass__(**kwargs)
+        if family is not None:
+            cls.family, cls._registry, cls._aliases = family, {}, {}
+            Spec._families[family] = cls
+        elif name is not None:
+            cls.name = name
+            cls._registry[name] = cls
+            for alias, fields in (aliases or {}).items():
+                cls._aliases[alias] = (name, fields)
+
+    @classmethod
+    def names(cls) -> tuple[str, ...]:
+        """All names that `resolve` understands in this family, aliases included."""
+        return tuple(sorted({*cls._registry, *cls._aliases}))
+
+    @classmethod
+    def resolve(cls, value: object, *, argument: str | None = None) -> Self:
+        """Turn a name, an alias or a spec of this family into a spec.
+
+        Raises
+        ------
+        ParameterError
+            When the value is neither; the message lists the names and the closest match.
+        """
+        if isinstance(value, cls):
+            return value
+        argument = argument or cls.family
+        if isinstance(value, str):
+            name, fields = cls._aliases.get(value, (value, {}))
+            if name in cls._registry:
+                return cls._registry[name](**fields)  # type: ignore[return-value]
+            raise ParameterError(
+                f"{argument}={value!r} is not known.{did_you_mean(value, cls.names())} "
+                f"Known: {', '.join(map(repr, cls.names()))}, or a spec from skvae."
+            )
+        raise ParameterError(
+            f"{argument} must be a name ({', '.join(map(repr, cls.names()))}) or a "
+            f"{cls.__name__} spec; received {value!r} of type {type(value).__name__}."
+        )
+
+    def replace(self, **changes: Any) -> Self:
+        """Return a copy with some fields changed."""
+        return dataclasses.replace(self, **changes)  # type: ignore[type-var]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON values that `from_json` turns back into an equal spec."""
+        fields = dataclasses.fields(self)  # type: ignore[arg-type]
+        values = {f.name: _plain(getattr(self, f.name)) for f in fields}
+        return {"family": self.family, "name": self.name, **values}
+
+    @classmethod
+    def from_json(cls, data: object) -> Self:
+        """Build the spec that `to_json` described.
+
+        Raises
+        ------
+        ModelFileError
+            For an unknown family, name or field, or a value that the spec refuses.
+        """
+        if not isinstance(data, dict) or not {"family", "name"} <= data.keys():
+            raise ModelFileError(f"expected a {cls.__name__} description, found {data!r:.80}.")
+        family = Spec._families.get(data["family"])
+        spec = family._registry.get(data["name"]) if family else None
+        if spec is None:
+            raise ModelFileError(
+                f"{data['family']} {data['name']!r} is not known here. If it is your own class, "
+                "import its module before loading; a file cannot name code."
+            )
+        if not issubclass(spec, cls):
+            raise ModelFileError(
+                f"expected a {cls.__name__}, found {data['family']} {data['name']!r}."
+            )
+        values = {k: _unplain(v) for k, v in data.items() if k not in ("family", "name")}
+        known = {f.name for f in dataclasses.fields(spec)}  # type: ignore[arg-type]
+        if values.keys() != known:
+            odd = sorted(values.keys() ^ known)
+            raise ModelFileError(f"{spec.__name__}: unknown or missing fields {odd}.")
+        try:
+            return spec(**values)
+        except (ParameterError, TypeError) as error:
+            raise ModelFileError(f"{spec.__name__}: {error}") from error
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Spec):
+        return value.to_json()
+    if isinstance(value, tuple | list):
+        return [_plain(v) for v in value]
+    return value
+
+
+def _unplain(value: Any) -> Any:
+    if isinstance(value, dict) and "family" in value:
+        return Spec.from_json(value)
+    if isinstance(value, list):
+        return tuple(_unplain(v) for v in value)
+    return value
