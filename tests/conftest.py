@@ -14,7 +14,9 @@ def _global_generators_are_left_alone():
     numpy_state = np.random.get_state()  # noqa: NPY002
     threads, validate = torch.get_num_threads(), torch.distributions.Distribution._validate_args
     yield
-    assert torch.equal(torch.default_generator.get_state(), state), "torch's global generator moved"
+    assert torch.equal(torch.default_generator.get_state(), state), (
+        "torch's global generator moved"
+    )
     assert np.array_equal(np.random.get_state()[1], numpy_state[1])  # noqa: NPY002
     assert torch.get_num_threads() == threads
     assert torch.distributions.Distribution._validate_args == validate

@@ -25,21 +25,20 @@ from skvae.exceptions import (
 
 __all__ = ["app", "main"]
 
-HELP = """Variational autoencoders: generate, look, fill in, learn from few labels.
+EXAMPLES = """Examples:
 
-Examples:
-
-- `skvae demo` : see it work on MNIST, results in demo/report.html
-- `skvae fit digits -o digits.safetensors` : train on a named data set
-- `skvae fit table.csv -o model.safetensors --n-components 4 --random-state 3`
-- `skvae transform model.safetensors table.csv > latent.csv`
-- `skvae sample model.safetensors -n 100 -o new.csv`
-- `skvae impute model.safetensors holes.csv -o full.csv`
-- `skvae score model.safetensors held-out.csv --json`
+  skvae demo                                  see it work on MNIST: demo/report.html
+  skvae fit digits -o digits.safetensors      train on a named data set
+  skvae fit table.csv -o model.safetensors --n-components 4 --random-state 3
+  skvae transform model.safetensors table.csv > latent.csv
+  skvae sample model.safetensors -n 100 -o new.csv
+  skvae impute model.safetensors holes.csv -o full.csv
+  skvae score model.safetensors held-out.csv --json
 
 DATA is a file (.npy, .npz, .csv, .tsv, IDX) or a named data set (digits, mnist, fashion-mnist;
-`mnist:test` is its test part; named images are scaled to [0, 1]). Results go to standard output or
+mnist:test is its test part; named images are scaled to [0, 1]). Results go to standard output or
 to -o FILE, messages to standard error. `skvae COMMAND --help` lists all options.
+
 """
 
 COMMANDS = {
@@ -52,7 +51,13 @@ COMMANDS = {
     "demo": "Train on real images and write a report with pictures and figures.",
 }
 
-app = App(name="skvae", help=HELP, version=__version__, help_format="markdown")
+app = App(
+    name="skvae",
+    help="Variational autoencoders: generate, look, fill in, learn from few labels.",
+    help_prologue=EXAMPLES,
+    version=__version__,
+    help_format="plaintext",
+)
 for _name, _help in COMMANDS.items():
     # By name, so that `skvae --help` need not import torch.
     app.command(f"skvae.commands:{_name}", name=_name, help=_help)

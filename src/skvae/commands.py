@@ -6,6 +6,7 @@ import operator
 import re
 import sys
 import time
+import types
 import typing
 from collections.abc import Callable
 from pathlib import Path
@@ -59,9 +60,11 @@ def _with_estimator_flags(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def _flag_type(hint: Any) -> Any:
     """Keep what can be typed on a command line: numbers, words, tuples."""
+    union = typing.get_origin(hint) in (typing.Union, types.UnionType)
+    choices = typing.get_args(hint) if union else (hint,)
     typed = [
         t
-        for t in (typing.get_args(hint) if typing.get_origin(hint) is not tuple else ()) or (hint,)
+        for t in choices
         if t in (int, float, bool, str, type(None)) or typing.get_origin(t) in (tuple, Literal)
     ]
     return typing.Union[tuple(typed)]  # noqa: UP007

@@ -8,8 +8,9 @@ from torch import Tensor
 from torch.distributions import Bernoulli, Distribution, Independent, Normal, kl_divergence
 
 from skvae import rng
+from skvae.rng import Noise
 
-__all__ = ["draw", "kl_per_dimension", "log_mean_exp", "masked_sum", "standard_normal_like"]
+__all__ = ["draw", "kl_per_dimension", "log_mean_exp", "masked_sum"]
 
 
 def masked_sum(values: Tensor, mask: Tensor | None, event_dims: int) -> Tensor:
@@ -55,88 +56,50 @@ def kl_per_dimension(q: Distribution, p: Distribution) -> Tensor | None:
         return None
 
 
-def standard_normal_like(
-    like: Tensor, shape: tuple[int, ...], generator: torch.Generator, shared: bool
-) -> Tensor:
-    """Standard normal noise of shape ``(*shape, *like.shape)``.
-
-    With ``shared`` the same noise serves every row (first axis of ``like``): a result for one row
-    then does not depend on which other rows are in the batch.
-    """
-    size = (*shape, *((1, *like.shape[1:]) if shared else like.shape))
-    noise = torch.randn(size, generator=generator, dtype=like.dtype, device=generator.device)
-    return noise.to(like.device)
-
-
 @singledispatch
-def draw(
-    distribution: Distribution,
-    shape: tuple[int, ...] = (),
-    *,
-    generator: torch.Generator,
-    shared: bool = False,
-) -> Tensor:
-    """Draw (reparameterised where possible) with an explicit generator.
+def draw(distribution: Distribution, shape: tuple[int, ...], noise: Noise) -> Tensor:
+    """Draw from a distribution (reparameterised where possible) with explicit noise.
 
-    ``Distribution.rsample`` can only use torch's global generator. This works for every torch
-    distribution; the ones used in training have a direct implementation.
+    ``Distribution.rsample`` can only use torch's global generator. What is used in training has an
+    implementation of its own, registered here by type; the rest draws one seed from the noise.
 
     Parameters
     ----------
     distribution : Distribution, batch shape (B, ...)
     shape : tuple of int
         Leading axes of independent draws.
-    generator : torch.Generator
+    noise : Noise
         Source of all randomness.
-    shared : bool
-        Use the same noise for every row of the batch (common random numbers).
 
     Returns
     -------
     Tensor, shape (*shape, *batch_shape, *event_shape)
     """
-    if shared:
-        raise NotImplementedError(f"shared noise is not defined for {type(distribution).__name__}")
-    seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
+    if not isinstance(noise, rng.Sequential):
+        raise TypeError(f"{type(distribution).__name__} cannot be drawn row by row.")
+    seed = int(torch.randint(2**62, (), generator=noise.source, device=noise.source.device))
     with rng.isolated(seed):
         size = torch.Size(shape)
-        return (
-            distribution.rsample(size) if distribution.has_rsample else distribution.sample(size)
-        )
+        if distribution.has_rsample:
+            return distribution.rsample(size)
+        return distribution.sample(size)
 
 
 @draw.register
 def _(
     distribution: Independent,  # type: ignore[type-arg]
-    shape: tuple[int, ...] = (),
-    *,
-    generator: torch.Generator,
-    shared: bool = False,
+    shape: tuple[int, ...],
+    noise: Noise,
 ) -> Tensor:
-    return draw(distribution.base_dist, shape, generator=generator, shared=shared)
+    return draw(distribution.base_dist, shape, noise)
 
 
 @draw.register
-def _(
-    distribution: Normal,
-    shape: tuple[int, ...] = (),
-    *,
-    generator: torch.Generator,
-    shared: bool = False,
-) -> Tensor:
-    noise = standard_normal_like(distribution.loc, shape, generator, shared)
-    return distribution.loc + distribution.scale * noise
+def _(distribution: Normal, shape: tuple[int, ...], noise: Noise) -> Tensor:
+    return distribution.loc + distribution.scale * noise.normal(shape, distribution.loc)
 
 
 @draw.register
-def _(
-    distribution: Bernoulli,
-    shape: tuple[int, ...] = (),
-    *,
-    generator: torch.Generator,
-    shared: bool = False,
-) -> Tensor:
+def _(distribution: Bernoulli, shape: tuple[int, ...], noise: Noise) -> Tensor:
     p = distribution.probs
-    size = (*shape, *((1, *p.shape[1:]) if shared else p.shape))
-    uniform = torch.rand(size, generator=generator, dtype=p.dtype, device=generator.device)
-    return (uniform.to(p.device) < p).to(p.dtype)
+    return (noise.uniform(shape, p) < p).to(p.dtype)

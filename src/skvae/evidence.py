@@ -7,10 +7,10 @@ nowhere else. Objectives, held-out likelihood and imputation read it from here.
 from dataclasses import dataclass
 from typing import Protocol
 
-import torch
 from torch import Tensor
 
 from skvae.distributions import log_mean_exp
+from skvae.rng import Noise
 
 __all__ = ["Batch", "Evidence", "Model"]
 
@@ -76,13 +76,6 @@ class Evidence:
 class Model(Protocol):
     """What an objective needs of a model."""
 
-    def evidence(
-        self,
-        batch: Batch,
-        n_samples: int,
-        *,
-        generator: torch.Generator,
-        shared: bool = False,
-    ) -> Evidence:
+    def evidence(self, batch: Batch, n_samples: int, noise: Noise) -> Evidence:
         """Log-densities of the batch at ``n_samples`` draws from the posterior."""
         ...

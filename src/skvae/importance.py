@@ -20,7 +20,7 @@ __all__ = ["Marginal", "PosteriorSample", "conditional_posterior", "log_marginal
 
 # One decoder call sees about this many latent vectors: large enough for the matrix product to
 # run at full speed, small enough for its output to stay near the processor.
-LATENTS_PER_CALL = 4096
+LATENTS_PER_CALL = 2048
 
 
 @dataclass(frozen=True)
@@ -35,20 +35,18 @@ class Marginal:
 
 
 @torch.no_grad()
-def log_marginal(module: VAEModule, batch: Batch, n_samples: int, *, seed: int) -> Marginal:
+def log_marginal(module: VAEModule, batch: Batch, n_samples: int, noise: rng.Noise) -> Marginal:
     """Estimate log p(x) of every row with ``n_samples`` draws from q(z | x).
 
-    The noise is a function of ``seed`` alone and the same for every row, so a row's value does
-    not depend on the rows around it. The estimate is a lower bound in expectation that rises with
-    the number of samples (Burda et al., 2016, arXiv:1509.00519).
+    The estimate is a lower bound in expectation that rises with the number of samples (Burda et
+    al., 2016, arXiv:1509.00519).
     """
     rows = len(batch.x)
     log_sum = torch.full((2, rows), -math.inf, dtype=torch.float64)  # Σ w and Σ w²
     reconstruction = torch.zeros(rows, dtype=torch.float64)
     kl = torch.zeros(rows, dtype=torch.float64)
-    for i, k in enumerate(_chunks(n_samples, max(1, LATENTS_PER_CALL // rows))):
-        noise = rng.generator(seed, rng.Stream.SCORE, i)
-        evidence = module.evidence(batch, k, generator=noise, shared=True)
+    for k in _chunks(n_samples, max(1, LATENTS_PER_CALL // rows)):
+        evidence = module.evidence(batch, k, noise)
         log_w = evidence.log_w.double().cpu()
         chunk = torch.stack([torch.logsumexp(log_w, 0), torch.logsumexp(2 * log_w, 0)])
         log_sum = torch.logaddexp(log_sum, chunk)
@@ -77,9 +75,9 @@ class PosteriorSample:
     z: Tensor
     weight: Tensor
 
-    def resample(self, n: int, generator: torch.Generator) -> Tensor:
+    def resample(self, n: int, noise: rng.Noise) -> Tensor:
         """Draw ``n`` latent vectors per row with replacement by weight, shape (n, B, d)."""
-        u = torch.rand((n, self.z.shape[1]), generator=generator, dtype=torch.float64)
+        u = noise.uniform((n,), torch.empty(self.z.shape[1], dtype=torch.float64))  # (n, B)
         cumulative = self.weight.double().cpu().cumsum(0)  # (K, B)
         index = torch.searchsorted(
             (cumulative / cumulative[-1]).T.contiguous(), u.T.contiguous()
@@ -93,9 +91,8 @@ def conditional_posterior(
     module: VAEModule,
     batch: Batch,
     n_samples: int,
+    noise: rng.Noise,
     *,
-    seed: int,
-    shared: bool = True,
     n_chains: int = 8,
     n_sweeps: int = 12,
 ) -> PosteriorSample:
@@ -113,10 +110,7 @@ def conditional_posterior(
     batch : Batch of B rows
     n_samples : int
         Draws per row, rounded up to a multiple of the number of chains.
-    seed : int
-    shared : bool
-        Use the same noise for every row: a row's result then does not depend on its neighbours,
-        but draws of different rows are dependent.
+    noise : Noise
     n_chains, n_sweeps : int
         Number and length of the chains.
 
@@ -129,16 +123,14 @@ def conditional_posterior(
     hidden = torch.zeros_like(batch.x, dtype=torch.bool) if batch.mask is None else ~batch.mask
     proposals: list[Distribution] = []
     draws: list[Tensor] = []
-    for chain in range(chains):
-        noise = rng.generator(seed, rng.Stream.IMPUTE, chain)
+    for _ in range(chains):
         q = module.infer(batch)
         for _ in range(n_sweeps):
-            z = distributions.draw(q, generator=noise, shared=shared)  # (B, d)
-            filling = distributions.draw(module.generate(z), generator=noise, shared=shared)
+            z = distributions.draw(q, (), noise)  # (B, d)
+            filling = distributions.draw(module.generate(z), (), noise)
             q = module.infer(Batch(torch.where(hidden, filling, batch.x)))
         proposals.append(q)
-        size = (math.ceil(n_samples / chains),)
-        draws.append(distributions.draw(q, size, generator=noise, shared=shared))
+        draws.append(distributions.draw(q, (math.ceil(n_samples / chains),), noise))
     z = torch.cat(draws)  # (K, B, d)
     log_q = distributions.log_mean_exp(torch.stack([q.log_prob(z) for q in proposals]))
     parts = z.split(max(1, LATENTS_PER_CALL // len(batch.x)))

@@ -3,11 +3,11 @@
 import abc
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from skvae.evidence import Batch, Model
 from skvae.exceptions import ParameterError
+from skvae.rng import Noise
 from skvae.spec import Spec
 
 __all__ = ["ELBO", "Bound", "Objective"]
@@ -33,10 +33,8 @@ class Objective(Spec, abc.ABC, family="objective"):
     """A function of a model and a batch. ``step`` is the number of updates done so far."""
 
     @abc.abstractmethod
-    def __call__(
-        self, model: Model, batch: Batch, *, step: int, generator: torch.Generator
-    ) -> Bound:
-        """Evaluate the objective; random numbers come from ``generator`` only."""
+    def __call__(self, model: Model, batch: Batch, *, step: int, noise: Noise) -> Bound:
+        """Evaluate the objective; random numbers come from ``noise`` only."""
 
 
 @dataclass(frozen=True)
@@ -74,11 +72,9 @@ class ELBO(Objective, name="elbo"):
         """Weight of the KL term at an update."""
         return self.beta * min(1.0, step / self.warmup) if self.warmup else self.beta
 
-    def __call__(
-        self, model: Model, batch: Batch, *, step: int, generator: torch.Generator
-    ) -> Bound:
+    def __call__(self, model: Model, batch: Batch, *, step: int, noise: Noise) -> Bound:
         """Evaluate the objective."""
-        evidence = model.evidence(batch, self.n_samples, generator=generator)
+        evidence = model.evidence(batch, self.n_samples, noise)
         reconstruction, kl = evidence.log_px.mean(0), evidence.kl_rows  # (B,)
         loss = (self.weight(step) * kl - reconstruction).mean()
         terms = {

@@ -146,7 +146,7 @@ class Trainer:
             noise = rng.generator(
                 plan.seed, rng.Stream.NOISE, self.epochs_done, i, device=self.device
             )
-            sums.add(self._step(batch, rate, noise))
+            sums.add(self._step(batch, rate, rng.Sequential(noise)))
             if interrupted.is_set():
                 return None
         self.epochs_done += 1
@@ -156,13 +156,16 @@ class Trainer:
         values |= {"learning_rate": rate, "seconds": time.perf_counter() - start}
         return Epoch(self.epochs_done, values)
 
-    def _step(self, batch: Batch, rate: float, noise: torch.Generator) -> dict[str, Tensor]:
+    def _step(self, batch: Batch, rate: float, noise: rng.Noise) -> dict[str, Tensor]:
         self.optimizer.zero_grad(set_to_none=True)
-        bound = self.objective(self.module, batch, step=self.steps_done, generator=noise)
+        bound = self.objective(self.module, batch, step=self.steps_done, noise=noise)
         bound.loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.parameters, MAX_GRADIENT_NORM)
+        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients)
         if not torch.isfinite(norm + bound.loss.detach()):
             return self._skip(bound.terms)
+        if norm > MAX_GRADIENT_NORM:
+            torch.nn.utils.clip_grads_with_norm_(self.parameters, MAX_GRADIENT_NORM, norm)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.step()
@@ -189,7 +192,7 @@ class Trainer:
         sums = _Sums()
         for i, batch in enumerate(valid.in_order(1024, self.device)):
             noise = rng.generator(plan.seed, rng.Stream.VALIDATION, i, device=self.device)
-            bound = ELBO()(self.module, batch, step=0, generator=noise)
+            bound = ELBO()(self.module, batch, step=0, noise=rng.Sequential(noise))
             sums.add(bound.terms)
         self.module.train()
         return sums.means("valid_")

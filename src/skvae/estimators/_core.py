@@ -182,12 +182,12 @@ class Core:
         """Draw from p(z) and then p(x | z), or E[x | z] with ``kind="mean"``; shape (n, D)."""
         out = []
         for i, start in enumerate(range(0, n, ROWS_PER_CALL)):
-            noise = rng.generator(seed, rng.Stream.SAMPLE, i)
+            noise = rng.Sequential(rng.generator(seed, rng.Stream.SAMPLE, i))
             with torch.no_grad():
                 size = (min(ROWS_PER_CALL, n - start),)
-                z = draw(self.module.prior(), size, generator=noise)
+                z = draw(self.module.prior(), size, noise)
                 p = self.module.generate(z)
-                x = p.mean if kind == "mean" else draw(p, generator=noise)
+                x = p.mean if kind == "mean" else draw(p, (), noise)
             out.append(self._to_data(x))
         return _concatenate(out, dtype, self.n_features)
 
@@ -197,7 +197,7 @@ class Core:
             X = binarize_by_content(X)
         module, dtype = self._module_for(X)
         blocks = [
-            log_marginal(module, self._batch(rows, dtype), n_samples, seed=self.seed)
+            log_marginal(module, self._batch(rows, dtype), n_samples, rng.PerRow(rows, self.seed))
             for rows in _blocks(X, 256)
         ]
         return {
@@ -233,16 +233,20 @@ class Core:
         x = self._batch(np.nan_to_num(X), next(module.parameters()).dtype).x
         batch = Batch(x, observed.to(self.device))
         with torch.no_grad():
-            shared = n_draws is None
-            posterior = conditional_posterior(module, batch, n_samples, seed=seed, shared=shared)
+            # The mean of a row must not depend on its company; draws of equal rows must differ.
+            noise: rng.Noise = (
+                rng.PerRow(X, seed)
+                if n_draws is None
+                else rng.Sequential(rng.generator(seed, rng.Stream.IMPUTE))
+            )
+            posterior = conditional_posterior(module, batch, n_samples, noise)
             if n_draws is None:
                 mean = torch.zeros_like(x)
                 for z, weight in zip(posterior.z, posterior.weight, strict=True):
                     mean += weight.view(-1, *[1] * (x.ndim - 1)) * module.generate(z).mean
                 return self._to_data(mean)[None]
-            noise = rng.generator(seed, rng.Stream.IMPUTE, 0, 0)
             p = module.generate(posterior.resample(n_draws, noise))
-            values = p.mean if kind == "mean" else draw(p, generator=noise)
+            values = p.mean if kind == "mean" else draw(p, (), noise)
         return self._to_data(values).reshape(n_draws, len(X), -1)
 
     @property

@@ -110,17 +110,10 @@ class VAEModule(nn.Module):
         log_px = log_px - distributions.masked_sum(log_unit, batch.mask, event_dims)
         return log_px, self.prior().log_prob(z)
 
-    def evidence(
-        self,
-        batch: Batch,
-        n_samples: int,
-        *,
-        generator: torch.Generator,
-        shared: bool = False,
-    ) -> Evidence:
+    def evidence(self, batch: Batch, n_samples: int, noise: rng.Noise) -> Evidence:
         """Log-densities at ``n_samples`` draws z ~ q(z | x)."""
         q = self.infer(batch)
-        z = distributions.draw(q, (n_samples,), generator=generator, shared=shared)  # (K, B, d)
+        z = distributions.draw(q, (n_samples,), noise)  # (K, B, d)
         log_px, log_pz = self.log_joint(batch, z)
         kl = distributions.kl_per_dimension(q, self.prior())
         return Evidence(log_px, log_pz, q.log_prob(z), kl)
