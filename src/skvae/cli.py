@@ -27,17 +27,18 @@ __all__ = ["app", "main"]
 
 EXAMPLES = """Examples:
 
-  skvae demo                                  see it work on MNIST: demo/report.html
-  skvae fit digits -o digits.safetensors      train on a named data set
+  skvae demo                               see it work: demo/report.html
+  skvae fit digits -o digits.safetensors   train on a named data set
   skvae fit table.csv -o model.safetensors --n-components 4 --random-state 3
   skvae transform model.safetensors table.csv > latent.csv
   skvae sample model.safetensors -n 100 -o new.csv
   skvae impute model.safetensors holes.csv -o full.csv
   skvae score model.safetensors held-out.csv --json
 
-DATA is a file (.npy, .npz, .csv, .tsv, IDX) or a named data set (digits, mnist, fashion-mnist;
-mnist:test is its test part; named images are scaled to [0, 1]). Results go to standard output or
-to -o FILE, messages to standard error. `skvae COMMAND --help` lists all options.
+DATA is a file (.npy, .npz, .csv, .tsv, IDX) or a named data set: digits,
+mnist, fashion-mnist; mnist:test is its test part; named images are scaled
+to [0, 1]. Results go to standard output or to -o FILE, messages to standard
+error. `skvae COMMAND --help` lists all options.
 
 """
 
