@@ -43,6 +43,8 @@ _NPM_OPTIONS = (
 
 
 class Source(Protocol):
+    """Where files may come from."""
+
     @property
     def label(self) -> str: ...
 

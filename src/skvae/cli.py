@@ -58,6 +58,7 @@ app = App(
     help_prologue=EXAMPLES,
     version=__version__,
     help_format="plaintext",
+    result_action="return_value",  # `main` is the only place that exits
 )
 for _name, _help in COMMANDS.items():
     # By name, so that `skvae --help` need not import torch.

@@ -162,7 +162,7 @@ def binarize_by_content(X: Array, seed: int = 0) -> Array:
     ndarray of 0 and 1, shape (n, D), same dtype
     """
     grey = torch.from_numpy(np.asarray(X, dtype=np.float32))
-    noise = rng.PerRow(X, seed).uniform((), grey)
+    noise = rng.PerRow(grey, seed).uniform((), grey)
     return (noise < grey).numpy().astype(X.dtype)
 
 

@@ -61,7 +61,7 @@ class Recipe:
 
     n_train: int | None = None
     n_test: int | None = None
-    epochs: int = 20
+    epochs: int = 18
     epochs_other: int = 8
     squared_error: str | Spec = "mse"
     hidden: int = 500

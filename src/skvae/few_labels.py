@@ -112,7 +112,7 @@ def spread(graph: NeighborGraph, y: Array, y_test: Array, n_per_class: int, seed
     from sklearn.semi_supervised import LabelSpreading
 
     n = len(y)
-    model = LabelSpreading(kernel=graph, alpha=ALPHA, max_iter=200)
+    model = LabelSpreading(kernel=graph, alpha=ALPHA, max_iter=100)
     with warnings.catch_warnings():
         # The ranking of the classes settles long before the sum of all changes is below tol.
         warnings.simplefilter("ignore", ConvergenceWarning)

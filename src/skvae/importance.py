@@ -101,15 +101,16 @@ def conditional_posterior(
     An encoder that was trained on complete rows is a poor proposal for a row with holes. So each
     row runs ``n_chains`` short pseudo-Gibbs chains first [1]_: encode, draw z, fill the hidden
     cells with a draw from the decoder, repeat. The final proposal is the mixture of the posteriors
-    of all the fillings, and every draw is weighted against that whole mixture, as in population
-    Monte Carlo [2]_: the weights are right whatever the chains did.
+    of all the fillings and of the prior, and every draw is weighted against that whole mixture, as
+    in population Monte Carlo [2]_: the weights are right whatever the chains did, and bounded
+    because of the prior's part [3]_, which also covers rows of which little or nothing is seen.
 
     Parameters
     ----------
     module : VAEModule
     batch : Batch of B rows
     n_samples : int
-        Draws per row, rounded up to a multiple of the number of chains.
+        Draws per row, rounded up to a multiple of the number of proposals.
     noise : Noise
     n_chains, n_sweeps : int
         Number and length of the chains.
@@ -118,20 +119,21 @@ def conditional_posterior(
     ----------
     .. [1] Rezende, Mohamed and Wierstra, "Stochastic Backpropagation", 2014, arXiv:1401.4082
     .. [2] Cappé, Guillin, Marin and Robert, "Population Monte Carlo", 2004
+    .. [3] Hesterberg, "Weighted Average Importance Sampling and Defensive Mixture
+       Distributions", 1995
     """
-    chains = min(n_chains, n_samples)
     hidden = torch.zeros_like(batch.x, dtype=torch.bool) if batch.mask is None else ~batch.mask
     proposals: list[Distribution] = []
-    draws: list[Tensor] = []
-    for _ in range(chains):
+    for _ in range(n_chains):
         q = module.infer(batch)
         for _ in range(n_sweeps):
             z = distributions.draw(q, (), noise)  # (B, d)
             filling = distributions.draw(module.generate(z), (), noise)
             q = module.infer(Batch(torch.where(hidden, filling, batch.x)))
         proposals.append(q)
-        draws.append(distributions.draw(q, (math.ceil(n_samples / chains),), noise))
-    z = torch.cat(draws)  # (K, B, d)
+    proposals.append(module.prior().expand(torch.Size([len(batch.x)])))
+    per_proposal = math.ceil(n_samples / len(proposals))
+    z = torch.cat([distributions.draw(q, (per_proposal,), noise) for q in proposals])  # (K, B, d)
     log_q = distributions.log_mean_exp(torch.stack([q.log_prob(z) for q in proposals]))
     parts = z.split(max(1, LATENTS_PER_CALL // len(batch.x)))
     log_joint = torch.cat([torch.add(*module.log_joint(batch, part)) for part in parts])

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.distributions import Bernoulli as BernoulliDistribution
 from torch.distributions import Distribution, Normal
 
-from skvae.exceptions import ParameterError, did_you_mean
+from skvae.exceptions import DataError, ParameterError, did_you_mean
 from skvae.spec import Spec
 
 __all__ = ["Bernoulli", "Gaussian", "Likelihood", "LikelihoodModule"]
@@ -151,6 +151,8 @@ def bounded_scale(raw: Tensor) -> Tensor:
 class FixedScaleGaussian(LikelihoodModule):
     """Gaussian with σ = 1 in data units."""
 
+    MAX_UNIT = 1e6
+
     sigma: Tensor
 
     def __init__(self, event_shape: tuple[int, ...]) -> None:
@@ -159,7 +161,19 @@ class FixedScaleGaussian(LikelihoodModule):
         self.register_buffer("sigma", torch.ones(event_shape))
 
     def calibrate(self, mean: Tensor, unit: Tensor) -> None:
-        """One data unit is 1 / unit model units."""
+        """One data unit is 1 / unit model units.
+
+        Raises
+        ------
+        DataError
+            The data vary so much more than 1 that no float32 gradient could follow.
+        """
+        if unit.max() > self.MAX_UNIT:
+            raise DataError(
+                f"X has a standard deviation of {float(unit.max()):.3g}, but a Gaussian with "
+                "scale='unit' ('mse') assumes 1. Rescale X, or choose likelihood='gaussian', "
+                "which learns the scale."
+            )
         self.sigma.copy_((1 / unit).expand(self.event_shape))
 
     def forward(self, h: Tensor) -> Normal:

@@ -81,8 +81,7 @@ def show_canvas(ax: Axes, canvas: Array, **kwargs: Any) -> None:
     """Draw a canvas; cells that are NaN get a colour that no grey image has."""
     from matplotlib import colormaps
 
-    ink = colormaps["gray_r"].copy()
-    ink.set_bad("#9db8d9")
+    ink = colormaps["gray_r"].with_extremes(bad="#9db8d9")
     ax.imshow(canvas, cmap=ink, vmin=0, vmax=1, interpolation="nearest", **kwargs)
 
 

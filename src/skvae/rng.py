@@ -10,11 +10,10 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import IntEnum
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 __all__ = ["Noise", "PerRow", "Sequential", "Stream", "generator", "isolated", "seed_from"]
@@ -102,14 +101,13 @@ class PerRow:
 
     Parameters
     ----------
-    X : ndarray, shape (B, ...)
+    x : Tensor, shape (B, ...)
         The rows; compared as float32.
     seed : int
     """
 
-    def __init__(self, X: NDArray[Any], seed: int) -> None:
-        rows = np.ascontiguousarray(X, dtype=np.float32).reshape(len(X), -1)
-        rows = rows + np.float32(0)  # −0 and 0 are the same value
+    def __init__(self, x: Tensor, seed: int) -> None:
+        rows = x.detach().flatten(1).float().cpu().contiguous().numpy() + np.float32(0)  # −0 is 0
         salt = (seed % 2**128).to_bytes(16, "little")
         digests = [hashlib.blake2b(row.data, digest_size=8, salt=salt).digest() for row in rows]
         self.keys = torch.from_numpy(np.frombuffer(b"".join(digests), dtype="<i8").copy())

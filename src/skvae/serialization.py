@@ -50,7 +50,8 @@ def write(
         "tensors": {k: _describe(v) for k, v in sorted(tensors.items())},
     }
     text = json.dumps(described, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    metadata = {"skvae": text, "skvae.sha256": _sha256(text.encode())}
+    # One entry, since safetensors writes several in random order: equal models are equal files.
+    metadata = {"skvae": _sha256(text.encode()) + text}
     write_atomically(path, safetensors.torch.save(tensors, metadata), overwrite=overwrite)
 
 
@@ -82,10 +83,10 @@ def _parse(content: bytes) -> tuple[dict[str, Any], dict[str, Tensor]]:
         if len(content) < 8 or not 2 <= length <= min(MAX_HEADER_BYTES, len(content) - 8):
             raise ModelFileError("it is not a safetensors file, or it is truncated.")
         header = json.loads(content[8 : 8 + length])
-        metadata = header.get("__metadata__", {})
-        text, digest = metadata.get("skvae"), metadata.get("skvae.sha256")
-        if not isinstance(text, str):
+        entry = header.get("__metadata__", {}).get("skvae")
+        if not isinstance(entry, str):
             raise ModelFileError("it is a safetensors file, but not a scikit-vae model.")
+        digest, text = entry[:64], entry[64:]
         if _sha256(text.encode()) != digest:
             raise ModelFileError("its manifest does not match its digest; the file is damaged.")
         manifest = json.loads(text)

@@ -32,8 +32,8 @@ def auto_batch_size(n: int) -> int:
 
 
 def auto_epochs(n: int, batch_size: int) -> int:
-    """About 6,000 updates, but at least 20 and at most 500 passes."""
-    return min(500, max(20, math.ceil(6000 * batch_size / max(n, 1))))
+    """About 6,000 updates, but at least 20 and at most 2,000 passes."""
+    return min(2000, max(20, math.ceil(6000 * batch_size / max(n, 1))))
 
 
 @dataclass(frozen=True)

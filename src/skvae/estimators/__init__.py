@@ -40,7 +40,7 @@ def load(path: str | os.PathLike[str]) -> VAE:
         return _ESTIMATORS[name]._from_manifest(manifest, tensors)
     except ModelFileError as error:
         raise ModelFileError(f"{path} cannot be loaded: {error}") from error
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ModelFileError(
             f"{path} cannot be loaded: its manifest does not fit its tensors ({error})."
         ) from error

@@ -136,7 +136,7 @@ class Core:
         module = spec.build(seed)
         module.calibrate(
             torch.from_numpy(np.broadcast_to(mean, X.shape[1:]).copy()).float().view(event_shape),
-            torch.from_numpy(transform.unit).float().view(event_shape),
+            torch.from_numpy(transform.unit).view(event_shape),  # float64: may be beyond float32
         )
         module.eval()
         return cls(spec, module, transform, binarize, seed, device)
@@ -196,9 +196,10 @@ class Core:
         if self.binarize == "stochastic":
             X = binarize_by_content(X)
         module, dtype = self._module_for(X)
+        batches = (self._batch(rows, dtype) for rows in _blocks(X, 256))
         blocks = [
-            log_marginal(module, self._batch(rows, dtype), n_samples, rng.PerRow(rows, self.seed))
-            for rows in _blocks(X, 256)
+            log_marginal(module, batch, n_samples, rng.PerRow(batch.x, self.seed))
+            for batch in batches
         ]
         return {
             field.name: torch.cat([getattr(block, field.name) for block in blocks]).numpy()
@@ -235,7 +236,7 @@ class Core:
         with torch.no_grad():
             # The mean of a row must not depend on its company; draws of equal rows must differ.
             noise: rng.Noise = (
-                rng.PerRow(X, seed)
+                rng.PerRow(x, seed)
                 if n_draws is None
                 else rng.Sequential(rng.generator(seed, rng.Stream.IMPUTE))
             )

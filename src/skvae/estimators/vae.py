@@ -58,9 +58,9 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         a spec such as ``likelihoods.Gaussian(scale="per_cell")``. ``"auto"`` takes Bernoulli where
         all values are 0 or 1 and Gaussian otherwise; see the attribute ``likelihood_``.
     posterior : str or spec, default="diagonal"
-        q(z | x).
+        Approximate posterior q(z | x): ``"diagonal"``.
     prior : str or spec, default="standard"
-        p(z).
+        Prior p(z): ``"standard"``.
     network : str or spec, default="auto"
         Bodies of encoder and decoder: ``"mlp"`` with ``hidden_layer_sizes``, or a spec such as
         ``networks.MLP((500, 500), activation="relu")``, for which ``hidden_layer_sizes`` is
@@ -77,7 +77,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         Shape of one row where rows come flat, for example ``(1, 28, 28)``. Arrays of more than
         two dimensions bring their own.
     max_epochs : int or "auto", default="auto"
-        Passes over the training rows; ``"auto"`` gives about 6,000 updates (20 to 500 passes).
+        Passes over the training rows; ``"auto"`` gives about 6,000 updates (20 to 2,000 passes).
     batch_size : int or "auto", default="auto"
         Rows per update; ``"auto"`` is 16 to 256 depending on the number of rows.
     learning_rate : float, default=0.002

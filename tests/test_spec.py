@@ -1,0 +1,119 @@
+"""Specs: names, aliases, equality, JSON, and what they refuse."""
+
+import pickle
+from dataclasses import dataclass
+
+import pytest
+
+from skvae import likelihoods, networks, objectives, posteriors, priors
+from skvae.exceptions import ModelFileError, ParameterError
+from skvae.models import VAEModel
+from skvae.spec import Spec
+
+SPECS = [
+    likelihoods.Bernoulli(),
+    likelihoods.Gaussian(scale="per_cell"),
+    posteriors.Diagonal(),
+    priors.Standard(),
+    networks.MLP((3, 4), activation="relu"),
+    networks.MLP(()),
+    objectives.ELBO(beta=0.5, warmup=10),
+    VAEModel(
+        event_shape=(1, 2, 2),
+        n_components=3,
+        likelihood=likelihoods.Gaussian(),
+        posterior=posteriors.Diagonal(),
+        prior=priors.Standard(),
+        network=networks.MLP((5,)),
+    ),
+]
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=repr)
+def test_json_round_trip_gives_an_equal_spec(spec):
+    again = Spec.from_json(spec.to_json())
+    assert again == spec
+    assert type(again) is type(spec)
+    assert hash(again) == hash(spec)
+    assert pickle.loads(pickle.dumps(spec)) == spec
+
+
+def test_every_registered_class_is_covered():
+    families = {type(s).family for s in SPECS}
+    assert families == set(Spec._families)
+    for family in Spec._families.values():
+        own = {n for n, c in family._registry.items() if c.__module__.startswith("skvae")}
+        assert own == {s.name for s in SPECS if s.family == family.family}
+
+
+def test_names_and_aliases():
+    resolve = likelihoods.Likelihood.resolve
+    assert resolve("bce") == likelihoods.Bernoulli()
+    assert resolve("mse") == likelihoods.Gaussian(scale="unit")
+    assert resolve("gaussian") == likelihoods.Gaussian(scale="per_feature")
+    spec = likelihoods.Gaussian(scale="global")
+    assert resolve(spec) is spec
+
+
+def test_a_typo_says_what_was_meant():
+    with pytest.raises(ParameterError, match=r"likelihood='bernouli'.*Did you mean 'bernoulli'"):
+        likelihoods.Likelihood.resolve("bernouli")
+    with pytest.raises(ParameterError, match="Did you mean 'per_cell'"):
+        likelihoods.Gaussian(scale="per_cel")
+    with pytest.raises(TypeError, match="scael"):
+        likelihoods.Gaussian(scael="unit")
+    with pytest.raises(ParameterError, match=r"must be a name .* received .* of type Standard"):
+        likelihoods.Likelihood.resolve(priors.Standard())
+    with pytest.raises(ParameterError, match=r"\(100,\)"):
+        networks.MLP(100)
+    with pytest.raises(ParameterError, match="integers >= 1"):
+        networks.MLP((3, 0))
+    with pytest.raises(ParameterError, match="Did you mean 'silu'"):
+        networks.MLP((3,), activation="sillu")
+    for bad in ({"beta": -1.0}, {"beta": float("nan")}, {"warmup": -1}, {"n_samples": 0}):
+        with pytest.raises(ParameterError, match=next(iter(bad))):
+            objectives.ELBO(**bad)
+
+
+def test_specs_are_immutable():
+    with pytest.raises(AttributeError):
+        likelihoods.Gaussian().scale = "unit"
+    assert likelihoods.Gaussian().replace(scale="unit") == likelihoods.Gaussian(scale="unit")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        None,
+        [],
+        {"family": "likelihood"},
+        {"family": "os", "name": "system"},
+        {"family": "likelihood", "name": "os.system"},
+        {"family": "likelihood", "name": "gaussian"},
+        {"family": "likelihood", "name": "gaussian", "scale": "unit", "extra": 1},
+        {"family": "likelihood", "name": "gaussian", "scale": "nonsense"},
+    ],
+)
+def test_foreign_json_is_refused(data):
+    with pytest.raises(ModelFileError):
+        Spec.from_json(data)
+
+
+def test_json_of_another_family_is_refused():
+    with pytest.raises(ModelFileError, match="expected a Likelihood"):
+        likelihoods.Likelihood.from_json(priors.Standard().to_json())
+
+
+def test_a_class_of_the_user_registers_itself():
+    @dataclass(frozen=True)
+    class Mine(likelihoods.Likelihood, name="test-mine"):
+        width: float = 2.0
+
+        def build(self, event_shape):
+            return likelihoods.Bernoulli().build(event_shape)
+
+    try:
+        assert likelihoods.Likelihood.resolve("test-mine") == Mine()
+        assert Spec.from_json(Mine(width=3.0).to_json()) == Mine(width=3.0)
+    finally:
+        del likelihoods.Likelihood._registry["test-mine"]
