@@ -1,0 +1,1 @@
+"""Benchmarks: programs that print a table, run by hand. Results are kept in docs/benchmarks.md."""
