@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -303,11 +302,11 @@ def test_signals(tmp_path, number, code):
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
     )  # fmt: skip
     assert "training on 1437 rows" in process.stderr.readline()
-    time.sleep(4)
+    assert "epoch 1/" in process.stderr.readline()
     process.send_signal(number)
     _, err = process.communicate(timeout=60)
     assert process.returncode == code, err
     assert [p.name for p in tmp_path.iterdir()] == (["m"] if code == 0 else [])
     assert "Traceback" not in err
     if code == 0:
-        assert load(tmp_path / "m").n_iter_ > 1
+        assert load(tmp_path / "m").n_iter_ < 100000

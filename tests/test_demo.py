@@ -131,7 +131,7 @@ def test_graph():
     assert np.array_equal(dense, dense.T)
     assert dense.max() == 1
     assert np.trace(dense) == 0
-    assert graph.across.toarray()[0].nonzero()[0].tolist() == list(range(10))
+    assert graph.across.toarray()[0].nonzero()[0].tolist() == list(range(few_labels.N_NEIGHBORS))
 
 
 def test_labels_are_drawn_by_class_and_seed():

@@ -286,9 +286,14 @@ def test_report_of_one_row_has_no_standard_error():
 
 def test_samples_have_the_law_of_the_data(table):
     vae = VAE(
-        n_components=2, hidden_layer_sizes=(), max_epochs=300, learning_rate=0.02, random_state=0
-    )
-    vae.fit(table)
+        n_components=2,
+        hidden_layer_sizes=(),
+        max_epochs=800,
+        batch_size=60,
+        learning_rate=0.03,
+        early_stopping=False,
+        random_state=0,
+    ).fit(table)
     new = vae.sample(4000, random_state=0)
     assert np.allclose(new.mean(0), table.mean(0), atol=0.15)
     assert np.allclose(np.cov(new.T), np.cov(table.T), atol=0.35)

@@ -64,6 +64,7 @@ def test_a_loaded_model_can_go_on_training(saved, digits):
     before = again.score(digits[0][:200])
     assert again.fit(digits[0]).score(digits[0][:200]) > before
     assert again.n_iter_ == 40
+    assert again.history_["epoch"].tolist() == list(range(1, 41))
 
 
 def test_equal_fits_give_equal_files(digits, tmp_path):

@@ -4,7 +4,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TextIO, overload
+from typing import Any, TextIO, overload
 
 import numpy as np
 import torch
@@ -31,19 +31,21 @@ class Epoch:
     values: dict[str, float]
 
 
-class Watcher(Protocol):
-    """Called by the training loop. A return value of True from `epoch_ended` stops it."""
+class Watcher:
+    """Called by the training loop; the methods do nothing unless overridden."""
+
+    def fit_started(self, module: nn.Module) -> None:
+        """React to the start of training."""
 
     def epoch_ended(self, module: nn.Module, epoch: Epoch) -> bool | None:
-        """React to a finished epoch."""
-        ...
+        """React to a finished epoch; True stops training."""
+        return None
 
     def fit_ended(self, module: nn.Module) -> None:
         """React to the end of training, however it came about."""
-        ...
 
 
-class History(Sequence[dict[str, float]]):
+class History(Watcher, Sequence[dict[str, float]]):
     """The epochs of a fit.
 
     ``history[3]`` is the fourth epoch as a dict; ``history["valid_elbo"]`` is a column as an array
@@ -82,12 +84,9 @@ class History(Sequence[dict[str, float]]):
         """Append the epoch."""
         self.rows.append({"epoch": float(epoch.number), **epoch.values})
 
-    def fit_ended(self, module: nn.Module) -> None:
-        """Do nothing."""
-
 
 @dataclass
-class EarlyStopping:
+class EarlyStopping(Watcher):
     """Keep the best weights; stop when the watched value no longer rises.
 
     Parameters
@@ -126,7 +125,7 @@ class EarlyStopping:
             self._weights = None
 
 
-class Progress:
+class Progress(Watcher):
     """Show the epochs on a stream: a live bar on a terminal, otherwise a line now and then.
 
     Parameters
@@ -148,7 +147,7 @@ class Progress:
 
         self.stream = stream or sys.stderr
         self.title, self.total, self.interval = title, total, interval
-        self.last = time.monotonic()
+        self.last = -np.inf  # the first epoch is shown at once: it says how long the rest takes
         console = Console(file=self.stream)
         self.live = console.is_terminal and not console.is_dumb_terminal
         self.bar = Bar(
@@ -161,6 +160,9 @@ class Progress:
             disable=not self.live,
         )
         self.task = self.bar.add_task(title, total=total, note="starting")
+
+    def fit_started(self, module: nn.Module) -> None:
+        """Open the bar."""
         self.bar.start()
 
     def epoch_ended(self, module: nn.Module, epoch: Epoch) -> None:

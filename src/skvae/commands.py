@@ -9,6 +9,7 @@ import time
 import types
 import typing
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -25,19 +26,59 @@ __all__ = ["demo", "fit", "impute", "info", "sample", "score", "transform"]
 
 Data = Annotated[str, Parameter(help="A data file, or a named data set such as mnist:test.")]
 Model = Annotated[Path, Parameter(help="A model file that `skvae fit` wrote.")]
-Output = Annotated[
-    Path | None,
-    Parameter(name=["--output", "-o"], help="File for the result; standard output if not given."),
-]
-Force = Annotated[bool, Parameter(negative=(), help="Replace an existing file.")]
-Json = Annotated[bool, Parameter(negative=(), help="Print one JSON object, also for errors.")]
-Quiet = Annotated[bool, Parameter(name=["--quiet", "-q"], negative=(), help="No messages.")]
-Debug = Annotated[bool, Parameter(negative=(), help="Show the traceback of an error.")]
 DivideBy = Annotated[
     float, Parameter(help="Divide all values of a file by this, for example 255 for images.")
 ]
 
 SCHEMA_VERSION = 1
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Options:
+    """Flags of every command."""
+
+    force: Annotated[bool, Parameter(negative=(), help="Replace an existing file.")] = False
+    json: Annotated[
+        bool, Parameter(negative=(), help="Print one JSON object, also for errors.")
+    ] = False
+    quiet: Annotated[bool, Parameter(name=["--quiet", "-q"], negative=(), help="No messages.")] = (
+        False
+    )
+    debug: Annotated[bool, Parameter(negative=(), help="Show the traceback of an error.")] = False
+
+    def say(self, message: str) -> None:
+        """Write a message to standard error."""
+        if not self.quiet:
+            sys.stderr.write(message + "\n")
+            sys.stderr.flush()
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class ResultOptions(Options):
+    """Flags of commands whose result is a table."""
+
+    output: Annotated[
+        Path | None,
+        Parameter(
+            name=["--output", "-o"], help="File for the result; standard output if not given."
+        ),
+    ] = None
+
+    def deliver(self, values: NDArray[Any], columns: list[str] | None) -> None:
+        """Write a table to the file, or to standard output as CSV or JSON."""
+        if self.output is not None:
+            content = files.to_bytes(values, columns, self.output.name)
+            write_atomically(self.output, content, overwrite=self.force)
+            self.say(f"wrote {self.output}: {' × '.join(map(str, values.shape))} values")
+            if self.json:
+                _print_json(output=str(self.output), shape=list(values.shape))
+        elif self.json:
+            _print_json(columns=columns, shape=list(values.shape), values=values.tolist())
+        else:
+            flat = values.reshape(-1, values.shape[-1]) if values.ndim == 3 else values
+            files.write_text(sys.stdout, flat, columns)
 
 
 def _with_estimator_flags(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -88,27 +129,24 @@ def fit(
         Path, Parameter(name=["--output", "-o"], help="File for the model (.safetensors).")
     ],
     divide_by: DivideBy = 1.0,
-    force: Force = False,
-    json: Json = False,
-    quiet: Quiet = False,
-    debug: Debug = False,
+    options: Options = Options(),
     **parameters: Any,
 ) -> None:
     """Train a model on DATA and save it."""
-    _check_target(output, force)
-    X, event_shape = _load(data, divide_by, quiet)
+    _check_target(output, options.force)
+    X, event_shape = _load(data, divide_by, options)
     rows = X.values
     if parameters.get("event_shape") is None:
         parameters["event_shape"] = event_shape
-    if not quiet:
+    if not options.quiet:
         parameters["verbose"] = max(1, parameters.get("verbose", 0))
-    _say(quiet, f"training on {len(rows)} rows of {int(np.prod(rows.shape[1:]))} features")
+    options.say(f"training on {len(rows)} rows of {int(np.prod(rows.shape[1:]))} features")
     start = time.perf_counter()
     vae = VAE(**parameters).fit(X)
-    vae.save(output, overwrite=force)
+    vae.save(output, overwrite=options.force)
     seconds = time.perf_counter() - start
     last = vae.history_[-1] if len(vae.history_) else {}
-    if json:
+    if options.json:
         _print_json(
             model=str(output),
             likelihood=vae.likelihood_.to_json(),
@@ -117,8 +155,7 @@ def fit(
             **{k: v for k, v in last.items() if k.endswith("elbo")},
         )
     size = output.stat().st_size / 1e6
-    _say(
-        quiet,
+    options.say(
         f"saved {output} ({size:.1f} MB, {vae.likelihood_.name} likelihood, {vae.n_iter_} epochs, "
         f"{seconds:.0f} s); next: skvae transform {output} {data}",
     )
@@ -129,18 +166,14 @@ def transform(
     data: Data,
     /,
     *,
-    output: Output = None,
     divide_by: DivideBy = 1.0,
-    force: Force = False,
-    json: Json = False,
-    quiet: Quiet = False,
-    debug: Debug = False,
+    options: ResultOptions = ResultOptions(),
 ) -> None:
     """Encode DATA: posterior means, one row of latent coordinates per row."""
-    _check_target(output, force)
+    _check_target(options.output, options.force)
     vae = load(model)
-    Z = vae.transform(_load(data, divide_by, quiet)[0])
-    _deliver(Z, list(vae.get_feature_names_out()), output, force=force, json=json, quiet=quiet)
+    Z = vae.transform(_load(data, divide_by, options)[0])
+    options.deliver(Z, list(vae.get_feature_names_out()))
 
 
 def sample(
@@ -153,17 +186,13 @@ def sample(
         Parameter(help="draw: from p(x | z); mean: E[x | z], as pictures usually show."),
     ] = "draw",
     random_state: Annotated[int | None, Parameter(help="Seed.")] = None,
-    output: Output = None,
-    force: Force = False,
-    json: Json = False,
-    quiet: Quiet = False,
-    debug: Debug = False,
+    options: ResultOptions = ResultOptions(),
 ) -> None:
     """Draw new rows from a model."""
-    _check_target(output, force)
+    _check_target(options.output, options.force)
     vae = load(model)
     rows = np.asarray(vae.sample(n_samples, kind=kind, random_state=random_state))
-    _deliver(rows, _columns(vae), output, force=force, json=json, quiet=quiet)
+    options.deliver(rows, _columns(vae))
 
 
 def impute(
@@ -176,21 +205,17 @@ def impute(
     ] = None,
     n_samples: Annotated[int, Parameter(help="Importance samples per row.")] = 256,
     random_state: Annotated[int | None, Parameter(help="Seed of the draws.")] = None,
-    output: Output = None,
     divide_by: DivideBy = 1.0,
-    force: Force = False,
-    json: Json = False,
-    quiet: Quiet = False,
-    debug: Debug = False,
+    options: ResultOptions = ResultOptions(),
 ) -> None:
     """Fill in the missing cells of DATA (empty or NaN)."""
-    _check_target(output, force)
+    _check_target(options.output, options.force)
     vae = load(model)
-    X, _ = _load(data, divide_by, quiet)
+    X, _ = _load(data, divide_by, options)
     missing = int(np.isnan(X.values).sum())
-    _say(quiet, f"filling in {missing} missing cells of {X.values.size}")
+    options.say(f"filling in {missing} missing cells of {X.values.size}")
     filled = vae.impute(X, n_draws=n_draws, n_samples=n_samples, random_state=random_state)
-    _deliver(filled, _columns(vae), output, force=force, json=json, quiet=quiet)
+    options.deliver(filled, _columns(vae))
 
 
 def score(
@@ -199,24 +224,18 @@ def score(
     /,
     *,
     n_samples: Annotated[int, Parameter(help="Importance samples per row.")] = 100,
-    output: Annotated[
-        Path | None, Parameter(name=["--output", "-o"], help="File for the values of all rows.")
-    ] = None,
     divide_by: DivideBy = 1.0,
-    force: Force = False,
-    json: Json = False,
-    quiet: Quiet = False,
-    debug: Debug = False,
+    options: ResultOptions = ResultOptions(),
 ) -> None:
     """Held-out log-likelihood of DATA, in nats per row."""
-    _check_target(output, force)
+    _check_target(options.output, options.force)
     vae = load(model)
-    X, _ = _load(data, divide_by, quiet)
+    X, _ = _load(data, divide_by, options)
     report = vae.evaluate(X, n_samples=n_samples)
-    if output is not None:
+    if options.output is not None:
         rows = vae.score_samples(X, n_samples=n_samples)[:, None]
-        _deliver(rows, ["log_likelihood"], output, force=force, json=False, quiet=quiet)
-    if json:
+        replace(options, json=False).deliver(rows, ["log_likelihood"])
+    if options.json:
         _print_json(**report.to_dict())
     else:
         _print(
@@ -227,7 +246,12 @@ def score(
         )
 
 
-def info(model: Model, /, *, json: Json = False, debug: Debug = False) -> None:
+def info(
+    model: Model,
+    /,
+    *,
+    options: Options = Options(),
+) -> None:
     """Describe a model file."""
     vae = load(model)
     facts = {
@@ -242,7 +266,7 @@ def info(model: Model, /, *, json: Json = False, debug: Debug = False) -> None:
             k: v.to_json() if hasattr(v, "to_json") else v for k, v in vae.get_params().items()
         },
     }
-    if json:
+    if options.json:
         _print_json(**facts)
     else:
         _print("".join(f"{name}: {value}\n" for name, value in facts.items()))
@@ -260,9 +284,7 @@ def demo(
         "demo"
     ),
     random_state: Annotated[int, Parameter(help="Seed.")] = 0,
-    json: Json = False,
-    quiet: Quiet = False,
-    debug: Debug = False,
+    options: Options = Options(),
 ) -> None:
     """Train on real images and write a report with pictures and figures."""
     from skvae import demo as demonstration
@@ -270,12 +292,17 @@ def demo(
     start = time.perf_counter()
 
     def announce(message: str) -> None:
-        _say(quiet, f"[{time.perf_counter() - start:4.0f} s] {message}")
+        options.say(f"[{time.perf_counter() - start:4.0f} s] {message}")
 
     metrics = demonstration.run(
-        dataset, out, quick=quick, seed=random_state, announce=announce, verbose=int(not quiet)
+        dataset,
+        out,
+        quick=quick,
+        seed=random_state,
+        announce=announce,
+        verbose=int(not options.quiet),
     )
-    if json:
+    if options.json:
         _print_json(**metrics)
     else:
         imputation, few = metrics["imputation"], metrics["few_labels"]
@@ -286,13 +313,15 @@ def demo(
             f"accuracy with {few['n_labels']} labels: {few['accuracy']:.3f} on VAE features, "
             f"{few['accuracy_pixels']:.3f} on pixels\n"
         )
-    _say(quiet, f"done; open {out / 'report.html'}")
+    options.say(f"done; open {out / 'report.html'}")
 
 
 # -- helpers ----------------------------------------------------------------------------------
 
 
-def _load(data: str, divide_by: float, quiet: bool) -> tuple[files.Table, tuple[int, ...] | None]:
+def _load(
+    data: str, divide_by: float, options: Options
+) -> tuple[files.Table, tuple[int, ...] | None]:
     """Return rows, and the event shape where the source knows it."""
     if not divide_by > 0:
         raise ParameterError(f"--divide-by must be a number above 0; received {divide_by}.")
@@ -302,7 +331,7 @@ def _load(data: str, divide_by: float, quiet: bool) -> tuple[files.Table, tuple[
             raise ParameterError(
                 f"{data!r}: a named data set has the parts {name}:train and {name}:test."
             )
-        found = datasets.load(name, progress=lambda message: _say(quiet, message))
+        found = datasets.load(name, progress=options.say)
         rows = found.X_test if part == "test" else found.X_train
         return files.Table(rows / np.float32(found.max_value)), found.event_shape
     path = Path(data)
@@ -334,35 +363,6 @@ def _check_target(output: Path | None, force: bool) -> None:
         raise FileNotFoundError(
             f"Cannot write {output}: the directory {output.parent} does not exist."
         )
-
-
-def _deliver(
-    values: NDArray[Any],
-    columns: list[str] | None,
-    output: Path | None,
-    *,
-    force: bool,
-    json: bool,
-    quiet: bool,
-) -> None:
-    """Write the result to a file, or to standard output as CSV or JSON."""
-    if output is not None:
-        content = files.to_bytes(values, columns, output.name)
-        write_atomically(output, content, overwrite=force)
-        _say(quiet, f"wrote {output}: {' × '.join(map(str, values.shape))} values")
-        if json:
-            _print_json(output=str(output), shape=list(values.shape))
-    elif json:
-        _print_json(columns=columns, shape=list(values.shape), values=values.tolist())
-    else:
-        flat = values.reshape(-1, values.shape[-1]) if values.ndim == 3 else values
-        files.write_text(sys.stdout, flat, columns)
-
-
-def _say(quiet: bool, message: str) -> None:
-    if not quiet:
-        sys.stderr.write(message + "\n")
-        sys.stderr.flush()
 
 
 def _print(text: str) -> None:

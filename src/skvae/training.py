@@ -108,6 +108,8 @@ class Trainer:
         first_step = self.steps_done
         self.module.train()
         try:
+            for watcher in watchers:
+                watcher.fit_started(self.module)
             with _stop_at_batch_end() as interrupted, self.module.autocast(plan.dtype):
                 for _ in range(plan.max_epochs):
                     epoch = self._epoch(train, valid, plan, first_step, steps, interrupted)

@@ -148,17 +148,19 @@ class Core:
         objective: Objective,
         plan: Plan,
         watchers: Sequence[Watcher],
+        epochs_done: int,
     ) -> None:
         """Train on X of shape (n, D); a second call goes on where the first ended."""
         if self.trainer is None:
             self.trainer = Trainer(self.module, objective, self.device)
         self.trainer.objective = objective
-        sources = [
-            None if rows is None else Source(self._whole(rows), binarize=self.binarize, seed=seed)
-            for rows, seed in ((X, plan.seed), (valid, rng.seed_from(plan.seed, 1)))
-        ]
-        assert sources[0] is not None
-        self.trainer.fit(sources[0], sources[1], plan, watchers)
+        self.trainer.epochs_done = epochs_done
+        train = Source(self._whole(X), binarize=self.binarize, seed=plan.seed)
+        held_out = None
+        if valid is not None:
+            seed = rng.seed_from(plan.seed, rng.Stream.VALIDATION)
+            held_out = Source(self._whole(valid), binarize=self.binarize, seed=seed)
+        self.trainer.fit(train, held_out, plan, watchers)
 
     def posterior_mean(self, X: Array) -> Array:
         """E[z | x], shape (n, d)."""
@@ -231,7 +233,8 @@ class Core:
         kind: Kind,
     ) -> Array:
         observed = torch.from_numpy(~np.isnan(X)).view(-1, *self.spec.event_shape)
-        x = self._batch(np.nan_to_num(X), next(module.parameters()).dtype).x
+        filled = np.where(np.isnan(X), self.transform.shift, X).astype(X.dtype)
+        x = self._batch(filled, next(module.parameters()).dtype).x
         batch = Batch(x, observed.to(self.device))
         with torch.no_grad():
             # The mean of a row must not depend on its company; draws of equal rows must differ.
@@ -281,7 +284,8 @@ class Core:
             raise ModelFileError(f"binarize={manifest['binarize']!r} is not known.")
         with torch.device("meta"):  # shapes are compared before any memory is taken
             expected = spec.build(0).state_dict()
-        weights = {k.removeprefix("module."): v for k, v in tensors.items() if "module." in k}
+        prefix = "module."
+        weights = {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
         if weights.keys() != expected.keys():
             odd = sorted(weights.keys() ^ expected.keys())
             raise ModelFileError(f"weights missing or unknown: {', '.join(odd)}.")

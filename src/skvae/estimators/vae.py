@@ -3,46 +3,33 @@
 from __future__ import annotations
 
 import os
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from numbers import Integral, Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils._param_validation import Interval, Options, StrOptions
-from sklearn.utils.validation import check_array, check_is_fitted, validate_data
+from sklearn.utils.validation import check_array, check_is_fitted
 
 from skvae import evaluation, files
-from skvae.estimators._containers import (
-    check_finite,
-    column_names,
-    container_of,
-    fill_frame,
-    to_container,
-    to_numpy,
-)
-from skvae.exceptions import DataError, ParameterError
+from skvae.estimators._base import Array, Face, Rows, Seed, at_least, from_json, seed_of, to_json
+from skvae.estimators._containers import container_of, fill_frame, to_numpy
+from skvae.exceptions import DataError, ParameterError, TrainingDivergedError
 from skvae.spec import Spec
 
 if TYPE_CHECKING:
     import torch
 
     from skvae.callbacks import History
-    from skvae.estimators._core import Core, Kind
+    from skvae.estimators._core import Kind
     from skvae.likelihoods import Likelihood
 
 __all__ = ["VAE"]
 
-Array = NDArray[Any]
-Rows = ArrayLike | str | Path | files.Table
-Seed = int | np.random.RandomState | np.random.Generator | None
 
-
-class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
+class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Face):  # type: ignore[misc]
     """Variational autoencoder [1]_: generate, look, fill in, and score.
 
     An encoder gives a Gaussian q(z | x) for each row, a decoder gives p(x | z), and both are
@@ -162,11 +149,9 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
     }
 
     n_features_in_: int
-    event_shape_: tuple[int, ...]
     likelihood_: Likelihood
     history_: History
     n_iter_: int
-    _core: Core
 
     def __init__(
         self,
@@ -239,8 +224,6 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         TrainingDivergedError
             Loss or gradients stayed non-finite; the estimator keeps the last good weights.
         """
-        from skvae.exceptions import TrainingDivergedError
-
         with self._all_or_nothing(keep_on=TrainingDivergedError):
             going_on = self.warm_start and hasattr(self, "_core")
             values = self._validated(X, reset=not going_on)
@@ -264,8 +247,6 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         -------
         self
         """
-        from skvae.exceptions import TrainingDivergedError
-
         with self._all_or_nothing(keep_on=TrainingDivergedError):
             first = not hasattr(self, "_core")
             values = self._validated(X, reset=first)
@@ -290,7 +271,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
             network=choose_network(self.network, self.hidden_layer_sizes),
             binarize=self.binarize,
             device=pick_device(self.device),
-            seed=_seed(self.random_state),
+            seed=seed_of(self.random_state),
         )
 
     def _train(self, X: Array, *, one_pass: bool = False) -> None:
@@ -319,7 +300,9 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
             watchers.append(Progress(plan.max_epochs, type(self).__name__))
         objective = Objective.resolve(self.objective, argument="objective")
         try:
-            self._core.train(train, valid, objective, plan, watchers)
+            self._core.train(
+                train, valid, objective, plan, watchers, epochs_done=len(self.history_)
+            )
         finally:
             self.n_iter_ = max(1, len(self.history_))
 
@@ -396,8 +379,8 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         X : shape (n_samples, D) or (n_samples, *event), in the container that `fit` saw
         """
         check_is_fitted(self)
-        n = _at_least("n_samples", n_samples, 0)
-        seed = _seed(random_state)
+        n = at_least("n_samples", n_samples, 0)
+        seed = seed_of(random_state)
         dtype = np.dtype(self._dtype)
         return self._contained(self._core.sample(n, seed=seed, kind=_kind(kind), dtype=dtype))
 
@@ -423,7 +406,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
             Log-density in data units (log-probability for binary data).
         """
         check_is_fitted(self)
-        n = _at_least("n_samples", n_samples, 1)
+        n = at_least("n_samples", n_samples, 1)
         return self._core.marginal(self._validated(X), n)["log_likelihood"]
 
     def score(self, X: Rows, y: object = None) -> float:
@@ -446,7 +429,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
             In nats per row.
         """
         check_is_fitted(self)
-        n = _at_least("n_samples", n_samples, 1)
+        n = at_least("n_samples", n_samples, 1)
         parts = self._core.marginal(self._validated(X), n)
         return evaluation.likelihood_report(
             parts["log_likelihood"], parts["elbo"], parts["kl"], parts["effective_sample_size"], n
@@ -488,9 +471,9 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         """
         check_is_fitted(self)
         if n_draws is not None:
-            n_draws = _at_least("n_draws", n_draws, 1)
-        n_samples = _at_least("n_samples", n_samples, 1)
-        seed = self._core.seed if n_draws is None else _seed(random_state)
+            n_draws = at_least("n_draws", n_draws, 1)
+        n_samples = at_least("n_samples", n_samples, 1)
+        seed = self._core.seed if n_draws is None else seed_of(random_state)
         if isinstance(X, str | Path):
             X = files.read(X)
         values = self._validated(X, allow_nan=True)
@@ -530,7 +513,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         manifest, tensors = self._core.state()
         manifest |= {
             "estimator": type(self).__name__,
-            "params": {k: _json(k, v) for k, v in self.get_params(deep=False).items()},
+            "params": {k: to_json(k, v) for k, v in self.get_params(deep=False).items()},
             "history": self.history_.rows,
             "feature_names": list(getattr(self, "feature_names_in_", [])) or None,
             "container": self._container,
@@ -544,7 +527,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         from skvae.callbacks import History
         from skvae.estimators._core import Core, pick_device
 
-        self = cls(**{k: _unjson(v) for k, v in manifest["params"].items()})
+        self = cls(**{k: from_json(v) for k, v in manifest["params"].items()})
         self._validate_params()
         self._core = Core.from_state(manifest, tensors, pick_device("auto"))
         self.likelihood_ = self._core.spec.likelihood
@@ -560,96 +543,9 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         self._dtype = np.dtype(manifest["dtype"]).name
         return self
 
-    # -- helpers --------------------------------------------------------------------------
-
-    def _validated(
-        self, X: Any, *, reset: bool = False, allow_nan: bool = False
-    ) -> NDArray[np.floating]:
-        """Check X and return it flat, (n, D), float32 or float64; ``reset`` learns its form."""
-        if reset:
-            self._validate_params()
-            self._container = container_of(X)
-        if isinstance(X, str | Path):
-            X = files.read(X)
-        columns = column_names(X)
-        if isinstance(X, files.Table):
-            X, columns = self._unpack_table(X, reset=reset)
-        X = to_numpy(X)
-        shape = np.shape(X)
-        if len(shape) > 2:
-            X = np.reshape(X, (shape[0], -1))
-        with warnings.catch_warnings():
-            if columns is not None:  # of a table, whose names were compared above
-                warnings.filterwarnings("ignore", "X does not have valid feature names")
-            values: NDArray[np.floating] = validate_data(
-                self,
-                X,
-                reset=reset,
-                dtype=[np.float64, np.float32],
-                ensure_all_finite=False,
-            )
-        check_finite(
-            values,
-            columns,
-            allow_nan=allow_nan,
-            advice=f"{type(self).__name__} is trained on complete rows; for a fitted model, "
-            "impute(X) fills in what is missing.",
-        )
-        if reset:
-            self._learn_form(shape, values)
-            if columns is not None:
-                self.feature_names_in_ = np.array(columns, dtype=object)
-        return values
-
-    def _unpack_table(self, table: files.Table, *, reset: bool) -> tuple[Array, list[str] | None]:
-        """Return values and names; the names must be those of `fit`, as for frames."""
-        expected = None if reset else getattr(self, "feature_names_in_", None)
-        if table.columns is None:
-            return table.values, None
-        if expected is not None and list(table.columns) != list(expected):
-            raise DataError(
-                f"The columns of X are {', '.join(table.columns)}, but {type(self).__name__} was "
-                f"fitted with {', '.join(expected)}, in this order."
-            )
-        return table.values, list(table.columns)
-
-    def _learn_form(self, shape: tuple[int, ...], values: Array) -> None:
-        event = tuple(shape[1:]) if len(shape) > 2 else (values.shape[1],)
-        if self.event_shape is not None:
-            event = tuple(int(s) for s in self.event_shape)
-            if int(np.prod(event)) != values.shape[1]:
-                raise ParameterError(
-                    f"event_shape={self.event_shape!r} has {int(np.prod(event))} cells, but X has "
-                    f"{values.shape[1]} features per row."
-                )
-        self.event_shape_ = event
-        self._flat = len(shape) <= 2
-        self._dtype = values.dtype.name
-
-    def _contained(self, values: Array) -> Any:
-        if not self._flat:
-            return values.reshape(len(values), *self.event_shape_)
-        return to_container(values, self._container, getattr(self, "feature_names_in_", None))
-
-    @contextmanager
-    def _all_or_nothing(self, keep_on: type[BaseException]) -> Iterator[None]:
-        """Leave the estimator as it was when fitting fails."""
-        before = dict(vars(self))
-        try:
-            yield
-        except keep_on:
-            raise
-        except BaseException:
-            self.__dict__.clear()
-            self.__dict__.update(before)
-            raise
-
     @property
     def _n_features_out(self) -> int:
         return self._core.spec.n_components
-
-    def __sklearn_is_fitted__(self) -> bool:
-        return hasattr(self, "_core")
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -659,50 +555,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         return tags
 
 
-def _seed(random_state: Seed) -> int:
-    """Turn what scikit-learn accepts as a seed into an int, without the global generators."""
-    if random_state is None:
-        return int(np.random.SeedSequence().generate_state(1, np.uint64)[0] >> np.uint64(1))
-    if isinstance(random_state, np.random.Generator):
-        return int(random_state.integers(2**63))
-    if isinstance(random_state, np.random.RandomState):
-        return int(random_state.randint(2**31))
-    if isinstance(random_state, Integral) and random_state >= 0:
-        return int(random_state)
-    raise ParameterError(
-        f"random_state must be an int >= 0, a RandomState, a Generator or None; "
-        f"received {random_state!r}."
-    )
-
-
-def _at_least(name: str, value: object, least: int) -> int:
-    if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
-        raise ParameterError(f"{name} must be an integer >= {least}; received {value!r}.")
-    return int(value)
-
-
 def _kind(kind: Kind) -> Kind:
     if kind not in ("draw", "mean"):
         raise ParameterError(f"kind must be 'draw' or 'mean'; received {kind!r}.")
     return kind
-
-
-def _json(name: str, value: Any) -> Any:
-    if isinstance(value, Spec):
-        return value.to_json()
-    if isinstance(value, tuple):
-        return list(value)
-    if isinstance(value, np.generic):
-        return value.item()
-    if value is None or isinstance(value, str | int | float | bool | list):
-        return value
-    warnings.warn(f"{name}={value!r} is not saved; it loads as its default.", stacklevel=4)
-    return None
-
-
-def _unjson(value: Any) -> Any:
-    if isinstance(value, dict):
-        import skvae.estimators._core  # noqa: F401  registers the built-in specs
-
-        return Spec.from_json(value)
-    return tuple(value) if isinstance(value, list) else value

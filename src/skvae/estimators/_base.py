@@ -1,0 +1,175 @@
+"""What all estimators share: containers and shapes, seeds, and leaving nothing half done."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from numbers import Integral
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import validate_data
+
+from skvae import files
+from skvae.estimators._containers import (
+    check_finite,
+    column_names,
+    container_of,
+    to_container,
+    to_numpy,
+)
+from skvae.exceptions import DataError, ParameterError
+from skvae.spec import Spec
+
+if TYPE_CHECKING:
+    from skvae.estimators._core import Core
+
+__all__ = ["Array", "Face", "Rows", "Seed", "at_least", "from_json", "seed_of", "to_json"]
+
+Array = NDArray[Any]
+Rows = ArrayLike | str | Path | files.Table
+Seed = int | np.random.RandomState | np.random.Generator | None
+
+
+class Face(BaseEstimator):  # type: ignore[misc]
+    """An estimator that holds a `Core` and takes and returns what its users have.
+
+    Subclasses have the parameter ``event_shape``.
+    """
+
+    event_shape: tuple[int, ...] | None
+    event_shape_: tuple[int, ...]
+    _core: Core
+
+    def _validated(
+        self, X: Any, *, reset: bool = False, allow_nan: bool = False
+    ) -> NDArray[np.floating]:
+        """Check X and return it flat, (n, D), float32 or float64; ``reset`` learns its form."""
+        if reset:
+            self._validate_params()
+            self._container = container_of(X)
+        if isinstance(X, str | Path):
+            X = files.read(X)
+        columns = column_names(X)
+        if isinstance(X, files.Table):
+            X, columns = self._unpack_table(X, reset=reset)
+        X = to_numpy(X)
+        shape = np.shape(X)
+        if len(shape) > 2:
+            X = np.reshape(X, (shape[0], -1))
+        with warnings.catch_warnings():
+            if columns is not None:  # of a table, whose names were compared above
+                warnings.filterwarnings("ignore", "X does not have valid feature names")
+            values: NDArray[np.floating] = validate_data(
+                self,
+                X,
+                reset=reset,
+                dtype=[np.float64, np.float32],
+                ensure_all_finite=False,
+            )
+        check_finite(
+            values,
+            columns,
+            allow_nan=allow_nan,
+            advice=f"{type(self).__name__} is trained on complete rows; for a fitted model, "
+            "impute(X) fills in what is missing.",
+        )
+        if reset:
+            self._learn_form(shape, values)
+            if columns is not None:
+                self.feature_names_in_ = np.array(columns, dtype=object)
+        return values
+
+    def _unpack_table(self, table: files.Table, *, reset: bool) -> tuple[Array, list[str] | None]:
+        """Return values and names; the names must be those of `fit`, as for frames."""
+        expected = None if reset else getattr(self, "feature_names_in_", None)
+        if table.columns is None:
+            return table.values, None
+        if expected is not None and list(table.columns) != list(expected):
+            raise DataError(
+                f"The columns of X are {', '.join(table.columns)}, but {type(self).__name__} was "
+                f"fitted with {', '.join(expected)}, in this order."
+            )
+        return table.values, list(table.columns)
+
+    def _learn_form(self, shape: tuple[int, ...], values: Array) -> None:
+        event = tuple(shape[1:]) if len(shape) > 2 else (values.shape[1],)
+        if self.event_shape is not None:
+            event = tuple(int(s) for s in self.event_shape)
+            if int(np.prod(event)) != values.shape[1]:
+                raise ParameterError(
+                    f"event_shape={self.event_shape!r} has {int(np.prod(event))} cells, but X has "
+                    f"{values.shape[1]} features per row."
+                )
+        self.event_shape_ = event
+        self._flat = len(shape) <= 2
+        self._dtype = values.dtype.name
+
+    def _contained(self, values: Array) -> Any:
+        if not self._flat:
+            return values.reshape(len(values), *self.event_shape_)
+        return to_container(values, self._container, getattr(self, "feature_names_in_", None))
+
+    @contextmanager
+    def _all_or_nothing(self, keep_on: type[BaseException]) -> Iterator[None]:
+        """Leave the estimator as it was when fitting fails."""
+        before = dict(vars(self))
+        try:
+            yield
+        except keep_on:
+            raise
+        except BaseException:
+            self.__dict__.clear()
+            self.__dict__.update(before)
+            raise
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "_core")
+
+
+def seed_of(random_state: Seed) -> int:
+    """Turn what scikit-learn accepts as a seed into an int, without the global generators."""
+    if random_state is None:
+        return int(np.random.SeedSequence().generate_state(1, np.uint64)[0] >> np.uint64(1))
+    if isinstance(random_state, np.random.Generator):
+        return int(random_state.integers(2**63))
+    if isinstance(random_state, np.random.RandomState):
+        return int(random_state.randint(2**31))
+    if isinstance(random_state, Integral) and random_state >= 0:
+        return int(random_state)
+    raise ParameterError(
+        f"random_state must be an int >= 0, a RandomState, a Generator or None; "
+        f"received {random_state!r}."
+    )
+
+
+def at_least(name: str, value: object, least: int) -> int:
+    """Return an integer argument, or raise a ParameterError that names it."""
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
+        raise ParameterError(f"{name} must be an integer >= {least}; received {value!r}.")
+    return int(value)
+
+
+def to_json(name: str, value: Any) -> Any:
+    """Return a parameter as plain JSON; what has no such form is named in a warning."""
+    if isinstance(value, Spec):
+        return value.to_json()
+    if isinstance(value, tuple):
+        return list(value)
+    if isinstance(value, np.generic):
+        return value.item()
+    if value is None or isinstance(value, str | int | float | bool | list):
+        return value
+    warnings.warn(f"{name}={value!r} is not saved; it loads as its default.", stacklevel=4)
+    return None
+
+
+def from_json(value: Any) -> Any:
+    """Return the parameter that `to_json` described."""
+    if isinstance(value, dict):
+        return Spec.from_json(value)
+    return tuple(value) if isinstance(value, list) else value
