@@ -1,5 +1,9 @@
 """Fixtures that several files use."""
 
+import os
+
+os.environ.setdefault("SCIPY_ARRAY_API", "1")  # before scipy: one check of scikit-learn needs it
+
 import numpy as np
 import pytest
 import torch
