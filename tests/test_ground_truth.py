@@ -12,7 +12,7 @@ import torch
 from scipy import stats
 from sklearn.datasets import load_iris
 
-from skvae import VAE, importance, rng
+from skvae import VAE, importance, posteriors, rng
 from skvae.evidence import Batch
 from skvae.likelihoods import Gaussian
 from skvae.models import VAEModel
@@ -46,7 +46,7 @@ def linear_vae(W, b, *, exact=True):
         module.likelihood.raw_scale.fill_(limit * math.atanh(math.log(SIGMA) / limit))
         if exact:
             to_mean = np.linalg.inv(M) @ W.T
-            bound = module.posterior.BOUND
+            bound = posteriors.LOG_VAR_BOUND
             raw = bound * np.arctanh(-np.log(precision) / bound)
             weight = np.vstack([to_mean, np.zeros((d, D))])
             bias = np.concatenate([-to_mean @ b, raw])
@@ -114,7 +114,7 @@ def test_missing_cells_marginalise(ppca):
     """log p(observed) and p(missing | observed), against the conditional Gaussian."""
     W, b, X = ppca
     module = linear_vae(W, b)
-    module.encoder.calibrate(torch.tensor(b))
+    module.encoder.calibrate(torch.tensor(b), torch.tensor(b)[None])
     with torch.no_grad():  # the posterior's mean is linear in x − b now
         module.posterior.head.bias[:d] = 0
     mask = np.ones((D,), dtype=bool)

@@ -64,7 +64,7 @@ def test_log_mean_exp_does_not_overflow():
 def test_kl_per_dimension_is_the_closed_form():
     mean, sd = torch.tensor([[0.3, -1.0]]), torch.tensor([[0.5, 2.0]])
     q = Independent(Normal(mean, sd), 1)
-    p = Standard().build(2)()
+    p = Standard().build(2, (3,))(None)
     expected = 0.5 * (mean**2 + sd**2 - 1) - sd.log()
     assert torch.allclose(distributions.kl_per_dimension(q, p), expected)
 
@@ -73,7 +73,7 @@ def test_kl_without_closed_form_is_none():
     mixture = torch.distributions.MixtureSameFamily(
         Categorical(torch.ones(2)), Independent(Normal(torch.zeros(2, 1), torch.ones(2, 1)), 1)
     )
-    assert distributions.kl_per_dimension(mixture, Standard().build(1)()) is None
+    assert distributions.kl_per_dimension(mixture, Standard().build(1, (3,))(None)) is None
 
 
 @pytest.mark.parametrize(
@@ -205,7 +205,9 @@ def test_posterior_variance_goes_far_below_and_above_one_but_stays_finite():
         sd = module(torch.tensor([[value]])).stddev
         assert ((sd > low) & (sd < high)).all(), (value, sd)
     wild = module(torch.tensor([[1e6], [-1e6]]))
-    assert torch.isfinite(distributions.kl_per_dimension(wild, Standard().build(2)())).all()
+    assert torch.isfinite(
+        distributions.kl_per_dimension(wild, Standard().build(2, (3,))(None))
+    ).all()
 
 
 def test_posterior_is_reparameterised():
@@ -240,7 +242,7 @@ def test_activations(activation):
 
 def test_hidden_cells_do_not_reach_the_features():
     encoder = MLP((4,)).build_encoder((3,))
-    encoder.calibrate(torch.tensor([1.0, 2.0, 3.0]))
+    encoder.calibrate(torch.tensor([1.0, 2.0, 3.0]), torch.ones(2, 3))
     mask = torch.tensor([[True, False, True]])
     x = torch.tensor([[5.0, math.nan, 7.0]])
     filled_with_the_mean = encoder(torch.tensor([[5.0, 2.0, 7.0]]))

@@ -98,6 +98,14 @@ def test_examples_run(script, tmp_path):
     assert run([sys.executable, "-W", "error", str(script)], tmp_path)
 
 
+def test_the_list_of_parts_is_up_to_date():
+    import runpy
+
+    page = runpy.run_path(str(ROOT / "docs" / "make_parts.py"))["page"]()
+    written = (ROOT / "docs" / "parts.md").read_text("utf-8")
+    assert written == page, "run: python docs/make_parts.py"
+
+
 def test_versions_and_changelog():
     import skvae
 

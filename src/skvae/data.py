@@ -18,6 +18,8 @@ from torch import Tensor
 from skvae import rng
 from skvae.evidence import Batch
 from skvae.exceptions import DataError
+from skvae.likelihoods import Support
+from skvae.likelihoods.base import Standardize
 
 __all__ = ["Binarize", "Source", "Transform", "binarize_by_content", "check_support"]
 
@@ -34,14 +36,14 @@ class Transform:
     Attributes
     ----------
     shift, unit : ndarray of float64, shape (D,)
-        Training mean and standard deviation, or 0 and 1.
+        Training mean and standard deviation, 0 and the geometric mean, or 0 and 1.
     """
 
     shift: NDArray[np.float64]
     unit: NDArray[np.float64]
 
     @classmethod
-    def fit(cls, X: Array, mode: Literal["none", "shared", "per_feature"]) -> "Transform":
+    def fit(cls, X: Array, mode: Standardize) -> "Transform":
         """Choose shift and unit from X of shape (n, D), in float64 and in one pass of chunks.
 
         A feature that is constant (up to rounding) keeps unit 1.
@@ -50,6 +52,9 @@ class Transform:
         shift, unit = np.zeros(d), np.ones(d)
         if mode == "none":
             return cls(shift, unit)
+        if mode == "scale":
+            logs = sum(np.log(X[s], dtype=np.float64).sum(0) for s in _slices(n)) / n
+            return cls(shift, np.exp(logs))
         # Scaling by the largest magnitude first keeps squares of 1e300 finite.
         largest = np.maximum(np.abs(X.max(0)), np.abs(X.min(0))).astype(np.float64)
         size = np.where(largest > 0, largest, 1.0)
@@ -75,24 +80,36 @@ class Transform:
         return x.double().cpu().numpy() * self.unit + self.shift
 
 
-def check_support(X: Array, support: tuple[float, float], likelihood: str) -> None:
-    """Raise if a value lies outside the closed interval that the likelihood allows.
+def check_support(X: Array, support: Support | tuple[float, float], likelihood: str) -> None:
+    """Raise if a value is not one that the likelihood allows; NaN, a missing cell, is.
+
+    Parameters
+    ----------
+    X : ndarray, shape (n, D)
+    support : Support or (low, high)
+        A pair is a closed interval.
+    likelihood : str
+        Its name, for the message.
 
     Raises
     ------
     DataError
         Naming the first offending row and column, the range found and what to do.
     """
-    low, high = support
-    if X.size == 0 or (X.min() >= low and X.max() <= high):
+    rule = support if isinstance(support, Support) else Support(*support)
+    if rule == Support():
         return
-    row, column = np.argwhere((low > X) | (high < X))[0]
-    negative = "Negative values in data: " if low == 0 and X.min() < 0 else ""
-    advice = f"Divide by {X.max():g}" if X.min() >= 0 else "Rescale the data"
+    bad = rule.forbids(X)
+    if not bad.any():
+        return
+    row, column = np.argwhere(bad)[0]
+    lowest, highest = np.nanmin(X), np.nanmax(X)
+    negative = "Negative values in data: " if rule.low == 0 and lowest < 0 else ""
+    advice = f"Divide by {highest:g}" if lowest >= 0 else "Rescale the data"
     raise DataError(
         f"{negative}X[{row}, {column}] = {X[row, column]:g}, but likelihood={likelihood!r} needs "
-        f"values in [{low:g}, {high:g}] (found {X.min():g} to {X.max():g}). "
-        f"{advice}, or choose likelihood='gaussian'."
+        f"{rule} (found {lowest:g} to {highest:g}). "
+        + (rule.advice or f"{advice}, or choose likelihood='gaussian'.")
     )
 
 

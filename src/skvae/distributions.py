@@ -2,15 +2,24 @@
 
 import math
 from functools import singledispatch
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributions import Bernoulli, Distribution, Independent, Normal, kl_divergence
+from torch.distributions import (
+    Bernoulli,
+    Distribution,
+    Independent,
+    MultivariateNormal,
+    Normal,
+    constraints,
+    kl_divergence,
+)
 
 from skvae import rng
 from skvae.rng import Noise
 
-__all__ = ["draw", "kl_per_dimension", "log_mean_exp", "masked_sum"]
+__all__ = ["DiagonalMixture", "draw", "kl_per_dimension", "log_mean_exp", "masked_sum"]
 
 
 def masked_sum(values: Tensor, mask: Tensor | None, event_dims: int) -> Tensor:
@@ -49,11 +58,68 @@ def kl_per_dimension(q: Distribution, p: Distribution) -> Tensor | None:
         otherwise a single column.
     """
     try:
+        if isinstance(q, MultivariateNormal) and isinstance(p, Independent):
+            return _kl_full_to_diagonal(q, p.base_dist).unsqueeze(-1)
         if isinstance(q, Independent) and isinstance(p, Independent):
             return kl_divergence(q.base_dist, p.base_dist)
         return kl_divergence(q, p).unsqueeze(-1)
     except NotImplementedError:
         return None
+
+
+def _kl_full_to_diagonal(q: MultivariateNormal, p: Distribution) -> Tensor:
+    """KL of N(μ, LLᵀ) to independent Gaussians, shape (B,)."""
+    if not isinstance(p, Normal):
+        raise NotImplementedError
+    factor = q.scale_tril
+    variances = factor.square().sum(-1)  # (B, d), the diagonal of LLᵀ
+    log_det = 2 * factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+    terms = (variances + (q.loc - p.loc) ** 2) / p.scale**2 - 1 + 2 * p.scale.log()
+    return 0.5 * (terms.sum(-1) - log_det)
+
+
+class DiagonalMixture(Distribution):
+    """Mixture of Gaussians with diagonal covariance.
+
+    ``torch.distributions.MixtureSameFamily`` broadcasts every point against every component,
+    (..., K, d); here the distances are two matrix products, which matters for hundreds of
+    components.
+
+    Parameters
+    ----------
+    logits : Tensor, shape (C,)
+        Unnormalised log-weights.
+    means, scales : Tensor, shape (C, d)
+    batch_shape : tuple of int
+    """
+
+    arg_constraints: dict[str, constraints.Constraint] = {}
+
+    def __init__(
+        self, logits: Tensor, means: Tensor, scales: Tensor, batch_shape: tuple[int, ...] = ()
+    ) -> None:
+        super().__init__(torch.Size(batch_shape), means.shape[-1:], validate_args=False)
+        self.logits, self.means, self.scales = logits, means, scales
+
+    @property
+    def mean(self) -> Tensor:
+        """E[z], shape (*batch_shape, d)."""
+        return (torch.softmax(self.logits, 0) @ self.means).expand(*self.batch_shape, -1)
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> "DiagonalMixture":
+        """Return the same law for another batch shape."""
+        return DiagonalMixture(self.logits, self.means, self.scales, tuple(batch_shape))
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Log-density of points (..., d), shape (...)."""
+        precision = self.scales**-2  # (C, d)
+        centre = self.means.detach().mean(0)  # close to the points: less cancels below
+        value, means = value - centre, self.means - centre
+        squares = value**2 @ precision.T - 2 * value @ (means * precision).T  # (..., C)
+        constant = (means**2 * precision).sum(-1) + 2 * self.scales.log().sum(-1)
+        d = means.shape[-1]
+        log_weight = torch.log_softmax(self.logits, 0) - 0.5 * d * math.log(2 * math.pi)
+        return torch.logsumexp(log_weight - 0.5 * (squares + constant), -1)
 
 
 @singledispatch
@@ -103,3 +169,21 @@ def _(distribution: Normal, shape: tuple[int, ...], noise: Noise) -> Tensor:
 def _(distribution: Bernoulli, shape: tuple[int, ...], noise: Noise) -> Tensor:
     p = distribution.probs
     return (noise.uniform(shape, p) < p).to(p.dtype)
+
+
+@draw.register
+def _(distribution: MultivariateNormal, shape: tuple[int, ...], noise: Noise) -> Tensor:
+    eps = noise.normal(shape, distribution.loc)
+    return distribution.loc + (distribution.scale_tril @ eps.unsqueeze(-1)).squeeze(-1)
+
+
+@draw.register
+def _(distribution: DiagonalMixture, shape: tuple[int, ...], noise: Noise) -> Tensor:
+    # Not reparameterised: the choice of a component is discrete.
+    cumulative = torch.softmax(distribution.logits.detach(), 0).cumsum(0)
+    like = distribution.means.new_empty(distribution.batch_shape)
+    u = noise.uniform(shape, like)
+    index = torch.searchsorted(cumulative, u.contiguous()).clamp_(max=len(cumulative) - 1)
+    means, scales = distribution.means[index], distribution.scales[index]  # (*shape, *batch, d)
+    eps = noise.normal(shape, like.unsqueeze(-1).expand(*like.shape, means.shape[-1]))
+    return (means + scales * eps).detach()

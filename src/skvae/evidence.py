@@ -43,12 +43,15 @@ class Evidence:
         Prior and posterior log-density of the same z.
     kl : Tensor, shape (B, g), or None
         Closed-form KL(q(z | x) || p(z)) in terms that add up, where there is one.
+    draws : tuple of Tensor, shape (K, B, ...)
+        The reparameterised draws that the log-densities were evaluated at.
     """
 
     log_px: Tensor
     log_pz: Tensor
     log_qz: Tensor
     kl: Tensor | None = None
+    draws: tuple[Tensor, ...] = ()
 
     @property
     def log_w(self) -> Tensor:
@@ -76,6 +79,12 @@ class Evidence:
 class Model(Protocol):
     """What an objective needs of a model."""
 
-    def evidence(self, batch: Batch, n_samples: int, noise: Noise) -> Evidence:
-        """Log-densities of the batch at ``n_samples`` draws from the posterior."""
+    def evidence(
+        self, batch: Batch, n_samples: int, noise: Noise, *, path_only: bool = False
+    ) -> Evidence:
+        """Log-densities of the batch at ``n_samples`` draws from the posterior.
+
+        With ``path_only``, log q(z | x) is taken at fixed parameters of q: its gradient comes
+        through z alone (the score term is left out).
+        """
         ...

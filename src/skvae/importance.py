@@ -131,7 +131,7 @@ def conditional_posterior(
             filling = distributions.draw(module.generate(z), (), noise)
             q = module.infer(Batch(torch.where(hidden, filling, batch.x)))
         proposals.append(q)
-    proposals.append(module.prior().expand(torch.Size([len(batch.x)])))
+    proposals.append(module.prior_distribution().expand(torch.Size([len(batch.x)])))
     per_proposal = math.ceil(n_samples / len(proposals))
     z = torch.cat([distributions.draw(q, (per_proposal,), noise) for q in proposals])  # (K, B, d)
     log_q = distributions.log_mean_exp(torch.stack([q.log_prob(z) for q in proposals]))

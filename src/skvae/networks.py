@@ -33,8 +33,8 @@ class Encoder(nn.Module, abc.ABC):
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Return the features; hidden cells (mask False) must not influence them."""
 
-    def calibrate(self, mean: Tensor) -> None:
-        """Learn the mean (*event,) of the training data before the first update."""
+    def calibrate(self, mean: Tensor, rows: Tensor) -> None:
+        """Learn the mean (*event,) and some rows (n, *event) before the first update."""
 
 
 class Network(Spec, abc.ABC, family="network"):
@@ -108,21 +108,27 @@ class MLPEncoder(Encoder):
     """Flattens x, replaces hidden cells by their training mean, and applies the layers."""
 
     center: Tensor
+    spread: Tensor
 
     def __init__(self, event_shape: tuple[int, ...], spec: MLP) -> None:
         super().__init__()
         sizes = (math.prod(event_shape), *spec.hidden_layer_sizes)
         self.out_features = sizes[-1]
         self.register_buffer("center", torch.zeros(event_shape))
+        self.register_buffer("spread", torch.ones(()))
         self.layers = nn.Sequential(*dense_layers(sizes, spec.activation))
 
-    def calibrate(self, mean: Tensor) -> None:
-        """Centre the input; a hidden cell then reads as its mean."""
+    def calibrate(self, mean: Tensor, rows: Tensor) -> None:
+        """Centre the input; a hidden cell then reads as its mean.
+
+        Counts and bytes come in their own units and are divided by their common spread.
+        """
         self.center.copy_(mean)
+        self.spread.copy_(((rows - mean) ** 2).mean().sqrt().clamp(min=1.0))
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Return features (B, out_features) of x (B, *event)."""
-        x = x - self.center
+        x = (x - self.center) / self.spread
         if mask is not None:
             x = torch.where(mask, x, torch.zeros((), dtype=x.dtype))
         features: Tensor = self.layers(x.flatten(1))

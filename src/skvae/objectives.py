@@ -1,16 +1,23 @@
 """Objectives: functions of the evidence that training minimises. Everything is in nats per row."""
 
 import abc
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar, Literal, get_args
 
+import torch
 from torch import Tensor
 
-from skvae.evidence import Batch, Model
-from skvae.exceptions import ParameterError
+from skvae.distributions import log_mean_exp
+from skvae.evidence import Batch, Evidence, Model
+from skvae.exceptions import ParameterError, did_you_mean
 from skvae.rng import Noise
 from skvae.spec import Spec
 
-__all__ = ["ELBO", "Bound", "Objective"]
+__all__ = ["ELBO", "IWAE", "Bound", "Capacity", "Objective"]
+
+Gradient = Literal["plain", "stl", "dreg"]
 
 
 @dataclass(frozen=True)
@@ -30,16 +37,28 @@ class Bound:
 
 
 class Objective(Spec, abc.ABC, family="objective"):
-    """A function of a model and a batch. ``step`` is the number of updates done so far."""
+    """A function of a model and a batch.
+
+    The class attribute ``watch`` names the term that early stopping looks at.
+    """
+
+    watch: ClassVar[str] = "elbo"
 
     @abc.abstractmethod
     def __call__(self, model: Model, batch: Batch, *, step: int, noise: Noise) -> Bound:
-        """Evaluate the objective; random numbers come from ``noise`` only."""
+        """Evaluate the objective; random numbers come from ``noise`` only.
+
+        ``step`` is the number of updates done so far.
+        """
+
+    def held_out(self) -> "Objective":
+        """Return what held-out rows are judged by: the bound itself, without weights on it."""
+        return ELBO()
 
 
 @dataclass(frozen=True)
 class ELBO(Objective, name="elbo"):
-    """Negative evidence lower bound, E_q[log p(x | z)] − β KL(q(z | x) || p(z)).
+    """Negative evidence lower bound, E_q[log p(x | z)] − β KL(q(z | x) || p(z)) [1]_.
 
     Parameters
     ----------
@@ -47,6 +66,11 @@ class ELBO(Objective, name="elbo"):
         Weight of the KL term [2]_. 1 is the bound itself.
     warmup : int
         Number of updates over which the weight rises linearly from 0 to ``beta``.
+    cycle : int
+        Number of updates after which the warm-up starts again [3]_; 0 for never.
+    free_bits : float
+        Nats that each latent dimension may use without being charged: its KL, averaged over the
+        batch, counts as at least this much [4]_.
     n_samples : int
         Monte-Carlo draws of z per row and update.
 
@@ -54,32 +78,180 @@ class ELBO(Objective, name="elbo"):
     ----------
     .. [1] Kingma and Welling, "Auto-Encoding Variational Bayes", 2014, arXiv:1312.6114
     .. [2] Higgins et al., "beta-VAE", ICLR 2017
+    .. [3] Fu et al., "Cyclical Annealing Schedule", 2019, arXiv:1903.10145
+    .. [4] Kingma et al., 2016, arXiv:1606.04934, appendix C.8
     """
 
     beta: float = 1.0
     warmup: int = 0
+    cycle: int = 0
+    free_bits: float = 0.0
     n_samples: int = 1
 
     def __post_init__(self) -> None:
-        if not 0 <= self.beta < float("inf"):
-            raise ParameterError(f"ELBO: beta must be finite and >= 0; received {self.beta!r}.")
-        if self.warmup < 0:
-            raise ParameterError(f"ELBO: warmup must be >= 0 updates; received {self.warmup!r}.")
-        if self.n_samples < 1:
-            raise ParameterError(f"ELBO: n_samples must be >= 1; received {self.n_samples!r}.")
+        _check_finite(self, "beta", "free_bits")
+        _check_count(self, 0, "warmup", "cycle")
+        _check_count(self, 1, "n_samples")
 
     def weight(self, step: int) -> float:
         """Weight of the KL term at an update."""
+        if self.cycle:
+            step %= self.cycle
         return self.beta * min(1.0, step / self.warmup) if self.warmup else self.beta
 
     def __call__(self, model: Model, batch: Batch, *, step: int, noise: Noise) -> Bound:
         """Evaluate the objective."""
         evidence = model.evidence(batch, self.n_samples, noise)
-        reconstruction, kl = evidence.log_px.mean(0), evidence.kl_rows  # (B,)
-        loss = (self.weight(step) * kl - reconstruction).mean()
-        terms = {
-            "elbo": (reconstruction - kl).detach(),
-            "reconstruction": reconstruction.detach(),
-            "kl": kl.detach(),
-        }
-        return Bound(loss, terms)
+        kl = evidence.kl if evidence.kl is not None else evidence.kl_rows.unsqueeze(-1)  # (B, g)
+        charged = kl.mean(0)  # (g,)
+        if self.free_bits:
+            charged = charged.clamp(min=self.free_bits)
+        loss = self.weight(step) * charged.sum() - evidence.log_px.mean()
+        return Bound(loss, _terms(evidence))
+
+
+@dataclass(frozen=True)
+class Capacity(Objective, name="capacity"):
+    """E_q[log p(x | z)] − γ |KL − C| with a capacity C that rises linearly [1]_.
+
+    Parameters
+    ----------
+    capacity : float
+        Final C, in nats per row.
+    gamma : float
+        Weight of the deviation.
+    rise : int
+        Number of updates over which C rises from 0.
+
+    References
+    ----------
+    .. [1] Burgess et al., "Understanding disentangling in β-VAE", 2018, arXiv:1804.03599
+    """
+
+    capacity: float = 25.0
+    gamma: float = 30.0
+    rise: int = 5000
+
+    def __post_init__(self) -> None:
+        _check_finite(self, "capacity", "gamma")
+        _check_count(self, 1, "rise")
+
+    def __call__(self, model: Model, batch: Batch, *, step: int, noise: Noise) -> Bound:
+        """Evaluate the objective."""
+        evidence = model.evidence(batch, 1, noise)
+        target = self.capacity * min(1.0, step / self.rise)
+        deviation = (evidence.kl_rows.mean() - target).abs()
+        return Bound(self.gamma * deviation - evidence.log_px.mean(), _terms(evidence))
+
+
+@dataclass(frozen=True)
+class IWAE(Objective, name="iwae"):
+    """Importance-weighted bound log (1/K) Σ_k w_k [1]_, and its relatives.
+
+    Parameters
+    ----------
+    n_samples : int
+        K, draws in each bound.
+    n_groups : int
+        M bounds that are averaged: MIWAE(M, K) [2]_.
+    elbo_weight : float
+        Share of the ELBO in a convex combination: CIWAE [2]_.
+    gradient : {"plain", "stl", "dreg"}
+        Gradient of the encoder. ``"plain"`` is that of the bound; its signal-to-noise ratio falls
+        with K. ``"dreg"`` (doubly reparameterised [3]_) has the same expectation and a ratio that
+        rises. ``"stl"`` (sticking the landing [4]_) drops the score term; for K = 1 both agree,
+        for K > 1 it is biased.
+
+    References
+    ----------
+    .. [1] Burda, Grosse and Salakhutdinov, 2016, arXiv:1509.00519
+    .. [2] Rainforth et al., "Tighter Variational Bounds are Not Necessarily Better", 2018,
+       arXiv:1802.04537
+    .. [3] Tucker et al., 2019, arXiv:1810.04152
+    .. [4] Roeder, Wu and Duvenaud, 2017, arXiv:1703.09194
+    """
+
+    n_samples: int = 5
+    n_groups: int = 1
+    elbo_weight: float = 0.0
+    gradient: Gradient = "dreg"
+
+    watch: ClassVar[str] = "iwae"
+
+    def __post_init__(self) -> None:
+        _check_count(self, 1, "n_samples", "n_groups")
+        if not 0 <= self.elbo_weight <= 1:
+            raise ParameterError(
+                f"IWAE: elbo_weight must be in [0, 1]; received {self.elbo_weight!r}."
+            )
+        if self.gradient not in get_args(Gradient):
+            hint = did_you_mean(str(self.gradient), get_args(Gradient))
+            raise ParameterError(
+                f"IWAE: gradient={self.gradient!r} is not known.{hint} "
+                f"Known: {', '.join(map(repr, get_args(Gradient)))}."
+            )
+
+    def held_out(self) -> Objective:
+        """Return the same bound; how its gradient is taken does not matter."""
+        return IWAE(self.n_samples, self.n_groups, self.elbo_weight, "plain")
+
+    def __call__(self, model: Model, batch: Batch, *, step: int, noise: Noise) -> Bound:
+        """Evaluate the objective."""
+        evidence = model.evidence(
+            batch, self.n_groups * self.n_samples, noise, path_only=self.gradient != "plain"
+        )
+        log_w = evidence.log_w.unflatten(0, (self.n_groups, self.n_samples))  # (M, K, B)
+        iwae = log_mean_exp(log_w, 1).mean(0)  # (B,)
+        elbo = log_w.mean((0, 1))
+        if self.gradient == "dreg":
+            self._square_weights(evidence, log_w)
+        share = self.elbo_weight
+        loss = -(share * elbo + (1 - share) * iwae).mean()
+        return Bound(loss, {"iwae": iwae.detach(), **_terms(evidence)})
+
+    def _square_weights(self, evidence: Evidence, log_w: Tensor) -> None:
+        """Make the gradient that reaches the draws that of Σ w̃² ∂ log w.
+
+        Backpropagation of the bound brings Σ w̃ ∂ log w to the draws z; what is still missing is
+        one factor w̃. The decoder's and the prior's gradients, which do not pass through z, stay.
+        """
+        weight = torch.softmax(log_w.detach(), 1)  # (M, K, B)
+        flat = self.elbo_weight / self.n_samples
+        now = flat + (1 - self.elbo_weight) * weight
+        wanted = flat + (1 - self.elbo_weight) * weight**2
+        factor = torch.where(now > 0, wanted / now, 0).flatten(0, 1)  # (M · K, B)
+        for z in evidence.draws:
+            if z.requires_grad:
+                z.register_hook(_scale_by(factor, z.ndim))
+
+
+def _scale_by(factor: Tensor, ndim: int) -> Callable[[Tensor], Tensor]:
+    shaped = factor.view(*factor.shape, *[1] * (ndim - factor.ndim))
+    return lambda gradient: gradient * shaped
+
+
+def _terms(evidence: Evidence) -> dict[str, Tensor]:
+    reconstruction, kl = evidence.log_px.mean(0), evidence.kl_rows  # (B,)
+    return {
+        "elbo": (reconstruction - kl).detach(),
+        "reconstruction": reconstruction.detach(),
+        "kl": kl.detach(),
+    }
+
+
+def _check_finite(spec: Objective, *names: str) -> None:
+    for name in names:
+        value = getattr(spec, name)
+        if not 0 <= value < math.inf:
+            raise ParameterError(
+                f"{type(spec).__name__}: {name} must be finite and >= 0; received {value!r}."
+            )
+
+
+def _check_count(spec: Objective, least: int, *names: str) -> None:
+    for name in names:
+        value = getattr(spec, name)
+        if not isinstance(value, int) or isinstance(value, bool) or value < least:
+            raise ParameterError(
+                f"{type(spec).__name__}: {name} must be an integer >= {least}; received {value!r}."
+            )

@@ -33,6 +33,7 @@ class Stream(IntEnum):
     SCORE = 6
     SAMPLE = 7
     IMPUTE = 8
+    PRIOR = 9
 
 
 def seed_from(seed: int, *key: int) -> int:

@@ -15,12 +15,14 @@ from torch import Tensor
 from skvae import rng
 from skvae.callbacks import Epoch, Watcher
 from skvae.data import Source
+from skvae.distributions import draw
 from skvae.evidence import Batch
 from skvae.exceptions import TrainingDivergedError, TrainingInterruptedWarning
 from skvae.models.vae import VAEModule
-from skvae.objectives import ELBO, Objective
+from skvae.objectives import Objective
+from skvae.priors import PriorModule
 
-__all__ = ["Plan", "Trainer", "auto_batch_size", "auto_epochs"]
+__all__ = ["Plan", "Trainer", "auto_batch_size", "auto_epochs", "fit_prior"]
 
 MAX_GRADIENT_NORM = 1000.0
 MAX_CONSECUTIVE_SKIPS = 10
@@ -192,12 +194,46 @@ class Trainer:
     def _validate(self, valid: Source, plan: Plan) -> dict[str, float]:
         self.module.eval()
         sums = _Sums()
+        held_out = self.objective.held_out()
         for i, batch in enumerate(valid.in_order(1024, self.device)):
             noise = rng.generator(plan.seed, rng.Stream.VALIDATION, i, device=self.device)
-            bound = ELBO()(self.module, batch, step=0, noise=rng.Sequential(noise))
+            bound = held_out(self.module, batch, step=0, noise=rng.Sequential(noise))
             sums.add(bound.terms)
         self.module.train()
         return sums.means("valid_")
+
+
+def fit_prior(
+    module: VAEModule, prior: PriorModule, source: Source, *, n_steps: int, seed: int
+) -> None:
+    """Fit a prior to the aggregate posterior of a trained model, which stays as it is.
+
+    Maximises E[log p(z)] over rows and draws z ~ q(z | x): the part of the ELBO that depends on
+    the prior.
+    """
+    device = next(module.parameters()).device
+    prior.to(device)
+    parameters = [p for p in prior.parameters() if p.requires_grad]
+    optimizer = torch.optim.Adam(parameters)
+    plan = Plan(1, 512, 0.01, seed)
+    step, epoch = 0, 0
+    while step < n_steps:
+        for batch in source.batches(epoch, plan.batch_size, device):
+            noise = rng.Sequential(rng.generator(seed, rng.Stream.PRIOR, step, device=device))
+            with torch.no_grad():
+                z = draw(module.infer(batch), (), noise)
+            loss = -prior(lambda x: module.infer(Batch(x))).log_prob(z).mean()
+            for parameter, gradient in zip(
+                parameters, torch.autograd.grad(loss, parameters), strict=True
+            ):
+                parameter.grad = gradient
+            torch.nn.utils.clip_grad_norm_(parameters, 10.0)
+            optimizer.param_groups[0]["lr"] = plan.rate(step, n_steps)
+            optimizer.step()
+            step += 1
+            if step >= n_steps:
+                break
+        epoch += 1
 
 
 class _Sums:

@@ -23,7 +23,7 @@ from skvae.networks import MLP, Network
 from skvae.objectives import Objective
 from skvae.posteriors import Posterior
 from skvae.priors import Prior
-from skvae.training import Plan, Trainer
+from skvae.training import Plan, Trainer, fit_prior
 
 __all__ = ["Core", "choose_likelihood", "choose_network", "pick_device", "pick_precision"]
 
@@ -134,9 +134,11 @@ class Core:
         transform = Transform.fit(X, likelihood.standardize)
         mean = X.mean(0, dtype=np.float64) if likelihood.standardize == "none" else np.zeros(1)
         module = spec.build(seed)
+        some = np.random.default_rng([seed, 2]).permutation(len(X))[:ROWS_PER_CALL]
         module.calibrate(
             torch.from_numpy(np.broadcast_to(mean, X.shape[1:]).copy()).float().view(event_shape),
             torch.from_numpy(transform.unit).view(event_shape),  # float64: may be beyond float32
+            transform.encode(X[some], torch.float32).view(-1, *event_shape),
         )
         module.eval()
         return cls(spec, module, transform, binarize, seed, device)
@@ -162,13 +164,20 @@ class Core:
             held_out = Source(self._whole(valid), binarize=self.binarize, seed=seed)
         self.trainer.fit(train, held_out, plan, watchers)
 
+    def fit_prior(self, X: Array, prior: Prior, n_steps: int) -> None:
+        """Replace the prior by one that is fitted to the aggregate posterior of X."""
+        with rng.isolated(self.seed, rng.Stream.PRIOR):
+            module = prior.build(self.spec.n_components, self.spec.event_shape)
+        source = Source(self._whole(X), binarize=self.binarize, seed=self.seed)
+        module.calibrate(next(source.batches(0, ROWS_PER_CALL, torch.device("cpu"))).x)
+        fit_prior(self.module, module, source, n_steps=n_steps, seed=self.seed)
+        self.spec = self.spec.replace(prior=prior)
+        self.module.spec, self.module.prior = self.spec, module.eval()
+        self.trainer = None  # it holds the parameters of the old prior
+
     def posterior_mean(self, X: Array) -> Array:
         """E[z | x], shape (n, d)."""
         return self._per_block(X, lambda module, batch: module.infer(batch).mean)
-
-    def posterior_stddev(self, X: Array) -> Array:
-        """Standard deviation of q(z | x), shape (n, d)."""
-        return self._per_block(X, lambda module, batch: module.infer(batch).stddev)
 
     def decode(self, Z: Array) -> Array:
         """E[x | z] in data units, shape (n, D)."""
@@ -187,7 +196,7 @@ class Core:
             noise = rng.Sequential(rng.generator(seed, rng.Stream.SAMPLE, i))
             with torch.no_grad():
                 size = (min(ROWS_PER_CALL, n - start),)
-                z = draw(self.module.prior(), size, noise)
+                z = draw(self.module.prior_distribution(), size, noise)
                 p = self.module.generate(z)
                 x = p.mean if kind == "mean" else draw(p, (), noise)
             out.append(self._to_data(x))
@@ -233,8 +242,7 @@ class Core:
         kind: Kind,
     ) -> Array:
         observed = torch.from_numpy(~np.isnan(X)).view(-1, *self.spec.event_shape)
-        filled = np.where(np.isnan(X), self.transform.shift, X).astype(X.dtype)
-        x = self._batch(filled, next(module.parameters()).dtype).x
+        x = self._batch(X, next(module.parameters()).dtype).x
         batch = Batch(x, observed.to(self.device))
         with torch.no_grad():
             # The mean of a row must not depend on its company; draws of equal rows must differ.
@@ -282,6 +290,7 @@ class Core:
             raise ModelFileError(f"model {spec.name!r} is not a VAE.")
         if manifest["binarize"] not in (None, "threshold", "stochastic"):
             raise ModelFileError(f"binarize={manifest['binarize']!r} is not known.")
+        _check_sizes(manifest["model"], sum(t.numel() for t in tensors.values()))
         with torch.device("meta"):  # shapes are compared before any memory is taken
             expected = spec.build(0).state_dict()
         prefix = "module."
@@ -319,6 +328,7 @@ class Core:
 
     def _batch(self, X: Array, dtype: torch.dtype) -> Batch:
         check_support(X, self.spec.likelihood.support, self.spec.likelihood.name)
+        X = np.where(np.isnan(X), self.transform.shift, X).astype(X.dtype)  # hidden: any number
         if self.binarize == "threshold":
             X = (X > 0.5).astype(X.dtype)
         x = self.transform.encode(X, dtype)
@@ -334,6 +344,16 @@ class Core:
 
     def _to_data(self, x: Tensor) -> NDArray[np.float64]:
         return self.transform.decode(x.detach().flatten(-len(self.spec.event_shape)))
+
+
+def _check_sizes(description: Any, n_elements: int) -> None:
+    """Refuse a description with a width that the tensors of its file cannot have."""
+    if isinstance(description, dict | list):
+        values = description.values() if isinstance(description, dict) else description
+        for value in values:
+            _check_sizes(value, n_elements)
+    elif isinstance(description, int) and description > n_elements:
+        raise ModelFileError(f"a size of {description} does not fit {n_elements} numbers in all.")
 
 
 def _blocks(X: Array, size: int = ROWS_PER_CALL) -> Iterator[Array]:

@@ -45,9 +45,11 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Face):  # type: ign
         a spec such as ``likelihoods.Gaussian(scale="per_cell")``. ``"auto"`` takes Bernoulli where
         all values are 0 or 1 and Gaussian otherwise; see the attribute ``likelihood_``.
     posterior : str or spec, default="diagonal"
-        Approximate posterior q(z | x): ``"diagonal"``.
+        Approximate posterior q(z | x): ``"diagonal"``, ``"full_covariance"``, ``"flow"``, or a
+        spec such as ``posteriors.Flow(kind="spline")``.
     prior : str or spec, default="standard"
-        Prior p(z): ``"standard"``.
+        Prior p(z): ``"standard"``, ``"gaussian_mixture"``, ``"vamp"``, ``"flow"``, or a spec such
+        as ``priors.Vamp(n_components=100)``. See also `fit_prior`.
     network : str or spec, default="auto"
         Bodies of encoder and decoder: ``"mlp"`` with ``hidden_layer_sizes``, or a spec such as
         ``networks.MLP((500, 500), activation="relu")``, for which ``hidden_layer_sizes`` is
@@ -55,7 +57,8 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Face):  # type: ign
     hidden_layer_sizes : tuple of int, default=(256, 256)
         Widths of the encoder's hidden layers, mirrored in the decoder; ``()`` is a linear model.
     objective : str or spec, default="elbo"
-        What is maximised; for example ``objectives.ELBO(beta=4.0)``.
+        What is maximised: ``"elbo"``, ``"iwae"``, ``"capacity"``, or a spec such as
+        ``objectives.ELBO(beta=4.0)`` or ``objectives.IWAE(n_samples=5, gradient="dreg")``.
     binarize : {None, "threshold", "stochastic"}, default=None
         For data in [0, 1] under a Bernoulli likelihood. ``"threshold"`` compares with 0.5.
         ``"stochastic"`` draws the training targets afresh in every epoch and the rows that are
@@ -255,6 +258,35 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Face):  # type: ign
             self._train(values, one_pass=True)
         return self
 
+    def fit_prior(
+        self, X: Rows, prior: str | Spec = "gaussian_mixture", *, n_steps: int = 3000
+    ) -> Self:
+        """Fit a prior to where the posteriors of X lie, after training; encoder and decoder stay.
+
+        Samples from N(0, I) fall into places that no row's posterior covers. A prior fitted to
+        the aggregate posterior makes better samples, and can only raise the bound on the data
+        that it was fitted to.
+
+        Parameters
+        ----------
+        X : rows as for `fit`
+        prior : str or spec
+            ``"gaussian_mixture"``, ``"vamp"``, ``"flow"`` or a spec.
+        n_steps : int
+            Number of updates.
+
+        Returns
+        -------
+        self
+        """
+        from skvae.priors import Prior
+
+        check_is_fitted(self)
+        steps = at_least("n_steps", n_steps, 1)
+        values = self._validated(X)
+        self._core.fit_prior(values, Prior.resolve(prior, argument="prior"), steps)
+        return self
+
     def _start(self, X: Array) -> None:
         from skvae.callbacks import History
         from skvae.estimators._core import Core, choose_likelihood, choose_network, pick_device
@@ -293,12 +325,13 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Face):  # type: ign
             schedule=not one_pass,
             dtype=pick_precision(self.precision, self._core.device),
         )
+        objective = Objective.resolve(self.objective, argument="objective")
         watchers: list[Watcher] = [self.history_]
         if valid is not None:
-            watchers.append(EarlyStopping(int(self.n_iter_no_change), float(self.tol)))
+            watch = f"valid_{objective.watch}"
+            watchers.append(EarlyStopping(int(self.n_iter_no_change), float(self.tol), watch))
         if self.verbose:
             watchers.append(Progress(plan.max_epochs, type(self).__name__))
-        objective = Objective.resolve(self.objective, argument="objective")
         try:
             self._core.train(
                 train, valid, objective, plan, watchers, epochs_done=len(self.history_)

@@ -1,0 +1,181 @@
+"""Normalizing flows between latent vectors, on zuko's transforms.
+
+========== =================================================== ============ ==========
+kind       transform                                           density      drawing
+========== =================================================== ============ ==========
+coupling   affine coupling (Dinh et al., 2017, 1605.08803)     one pass     one pass
+maf        affine autoregressive (Papamakarios, 2017,          one pass     d passes
+           1705.07057)
+iaf        its inverse (Kingma et al., 2016, 1606.04934)       d passes     one pass
+spline     rational-quadratic coupling splines (Durkan et al., one pass     one pass
+           2019, 1906.04032)
+========== =================================================== ============ ==========
+
+For a posterior, which must be drawn in every step, coupling, iaf and spline are fast; for a prior,
+whose density is needed in every step, coupling, maf and spline are. A point that was just drawn
+carries its density with it (`FlowDistribution.draw`), so an iaf posterior never pays the d passes.
+"""
+
+from typing import Any, Literal, Protocol, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution, Independent, Normal, constraints
+
+from skvae import distributions, rng
+from skvae._zuko import load_zuko
+from skvae.exceptions import ParameterError, did_you_mean
+from skvae.rng import Noise
+
+__all__ = ["FlowDistribution", "FlowKind", "FlowSpec", "build_flow", "check_flow"]
+
+FlowKind = Literal["coupling", "iaf", "maf", "spline"]
+
+
+class FlowSpec(Protocol):
+    """The fields of a spec that has a flow."""
+
+    @property
+    def kind(self) -> FlowKind:
+        """Which transform."""
+        ...
+
+    @property
+    def n_transforms(self) -> int:
+        """How many."""
+        ...
+
+    @property
+    def hidden_layer_sizes(self) -> tuple[int, ...]:
+        """Widths of the networks inside."""
+        ...
+
+
+def check_flow(spec: Any) -> None:
+    """Check the fields of a spec that has a flow.
+
+    Raises
+    ------
+    ParameterError
+    """
+    if spec.kind not in get_args(FlowKind):
+        known = get_args(FlowKind)
+        raise ParameterError(
+            f"Flow: kind={spec.kind!r} is not known.{did_you_mean(str(spec.kind), known)} "
+            f"Known: {', '.join(map(repr, known))}."
+        )
+    if not isinstance(spec.n_transforms, int) or spec.n_transforms < 1:
+        raise ParameterError(
+            f"Flow: n_transforms must be an integer >= 1; received {spec.n_transforms!r}."
+        )
+    object.__setattr__(spec, "hidden_layer_sizes", tuple(spec.hidden_layer_sizes))
+
+
+class FlowDistribution(Distribution):
+    """The law of f(u), u ~ base.
+
+    Parameters
+    ----------
+    transform : zuko transform
+        f, with ``call_and_ladj`` and ``inv``.
+    base : Distribution, event shape (d,)
+    """
+
+    arg_constraints: dict[str, constraints.Constraint] = {}
+    has_rsample = True
+
+    def __init__(self, transform: Any, base: Distribution) -> None:
+        super().__init__(base.batch_shape, base.event_shape, validate_args=False)
+        self.transform, self.base = transform, base
+        self._last: tuple[Tensor, Tensor] | None = None
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> "FlowDistribution":
+        """Return the same law for another batch shape."""
+        return FlowDistribution(self.transform, self.base.expand(batch_shape))
+
+    @property
+    def mean(self) -> Tensor:
+        """E[z], the average of 256 draws from fixed noise that is the same for every row."""
+        fixed = Independent(Normal(torch.zeros(self.event_shape), 1.0), 1).expand([1])
+        u = distributions.draw(fixed, (128,), rng.Sequential(rng.generator(0)))
+        u = torch.cat([u, -u]).to(self.base.mean)  # antithetic: odd moments cancel
+        average: Tensor = self.transform(self.base.mean + self.base.stddev * u).mean(0)
+        return average
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Log-density; for the point that was drawn last, what the drawing computed."""
+        if self._last is not None and self._last[0] is value:
+            return self._last[1]
+        u, ladj = self.transform.inv.call_and_ladj(value)
+        log_prob: Tensor = self.base.log_prob(u) + ladj
+        return log_prob
+
+    def draw(self, shape: tuple[int, ...], noise: Noise) -> Tensor:
+        """Draw with explicit noise, shape (*shape, *batch_shape, d)."""
+        u = distributions.draw(self.base, shape, noise)
+        z: Tensor
+        z, ladj = self.transform.call_and_ladj(u)
+        self._last = (z, self.base.log_prob(u) - ladj)
+        return z
+
+
+@distributions.draw.register
+def _(distribution: FlowDistribution, shape: tuple[int, ...], noise: Noise) -> Tensor:
+    return distribution.draw(shape, noise)
+
+
+class FlowModule(nn.Module):
+    """Transforms whose parameters are functions of a context, if there is one."""
+
+    def __init__(self, transforms: nn.ModuleList, inverse: bool) -> None:
+        super().__init__()
+        self.transforms = transforms
+        self.inverse = inverse
+
+    def forward(self, base: Distribution, context: Tensor | None = None) -> FlowDistribution:
+        """Push a base distribution through the flow."""
+        zuko = load_zuko()
+        parts = [transform(context) for transform in self.transforms]
+        composed = zuko.transforms.ComposedTransform(*parts)
+        return FlowDistribution(composed if self.inverse else composed.inv, base)
+
+
+def build_flow(spec: FlowSpec, d: int, context: int) -> FlowModule:
+    """Return the flow of a spec for d dimensions; ``context`` 0 is unconditional."""
+    zuko = load_zuko()
+    # On the CPU whatever the default device is: zuko computes its masks while it builds.
+    with torch.device("cpu"):
+        return _build(zuko, spec, d, context)
+
+
+def _build(zuko: Any, spec: FlowSpec, d: int, context: int) -> FlowModule:
+    options: dict[str, Any] = {
+        "features": d,
+        "context": context,
+        "hidden_features": tuple(spec.hidden_layer_sizes),
+    }
+    if spec.kind == "spline":
+        options |= {
+            "univariate": zuko.transforms.MonotonicRQSTransform,
+            "shapes": [(8,), (8,), (7,)],
+        }
+    coupling = spec.kind in ("coupling", "spline") and d > 1
+    transforms = []
+    for i in range(spec.n_transforms):
+        transform = zuko.flows.MaskedAutoregressiveTransform(
+            **options, order=_order(i, d, coupling), passes=2 if coupling else None
+        )
+        with torch.no_grad():  # start near the identity, whatever the sizes are
+            last = transform.hyper[-1] if hasattr(transform, "hyper") else transform
+            for parameter in last.parameters():
+                parameter.mul_(0.01)
+        transforms.append(transform)
+    return FlowModule(nn.ModuleList(transforms), inverse=spec.kind == "iaf")
+
+
+def _order(i: int, d: int, coupling: bool) -> Tensor:
+    """Order of the coordinates in transform i: each is changed by others, and mixed with all."""
+    if coupling:  # the first half conditions the second
+        shift = i * (d // 2) + (0 if d % 2 else i // 2)
+        return (torch.arange(d) + shift) % d
+    return torch.arange(d).flip(0) if i % 2 else torch.arange(d)

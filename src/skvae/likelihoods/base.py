@@ -1,0 +1,179 @@
+"""What all likelihoods share: the two contracts, the allowed values, smooth bounds."""
+
+import abc
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+from skvae.exceptions import ParameterError
+from skvae.spec import Spec
+
+__all__ = [
+    "Likelihood",
+    "LikelihoodModule",
+    "Standardize",
+    "Support",
+    "at_least",
+    "bounded",
+    "bounded_scale",
+]
+
+Standardize = Literal["none", "shared", "per_feature", "scale"]
+
+
+@dataclass(frozen=True)
+class Support:
+    """The values that a likelihood allows.
+
+    Parameters
+    ----------
+    low, high : float
+    integral : bool
+        Only whole numbers.
+    open : bool
+        Without ``low`` and ``high`` themselves.
+    advice : str
+        What to do about other values; the empty string leaves it to `skvae.data.check_support`.
+    """
+
+    low: float = -math.inf
+    high: float = math.inf
+    integral: bool = False
+    open: bool = False
+    advice: str = ""
+
+    def __str__(self) -> str:
+        kind = "whole numbers" if self.integral else "values"
+        brackets = "()" if self.open else "[]"
+        left = "(" if self.low == -math.inf else brackets[0]
+        right = ")" if self.high == math.inf else brackets[1]
+        return f"{kind} in {left}{self.low:g}, {self.high:g}{right}"
+
+    def forbids(self, X: NDArray[Any]) -> NDArray[np.bool_]:
+        """Return where X breaks the rule; NaN, a missing cell, does not."""
+        bad = (self.low > X) | (self.high < X)
+        if self.open:
+            bad |= (self.low == X) | (self.high == X)
+        if self.integral:
+            bad |= (np.floor(X) != X) & ~np.isnan(X)
+        return np.asarray(bad)
+
+
+class LikelihoodModule(nn.Module, abc.ABC):
+    """A likelihood for one event shape.
+
+    Attributes
+    ----------
+    event_shape : tuple of int
+        Shape of one x.
+    param_shape : tuple of int
+        Shape of what the decoder must put out for one x: ``event_shape``, with one axis in front
+        where a cell needs several numbers.
+    """
+
+    event_shape: tuple[int, ...]
+    param_shape: tuple[int, ...]
+
+    @abc.abstractmethod
+    def forward(self, h: Tensor) -> Distribution:
+        """Return p(x | z) with batch shape ``(..., *event)`` for h of ``(..., *param_shape)``.
+
+        Its ``log_prob`` must be finite at x = 0, which is what hidden cells hold, and it must
+        have a ``mean`` and a rule in `skvae.distributions.draw`.
+        """
+
+    def calibrate(self, mean: Tensor, unit: Tensor, rows: Tensor | None = None) -> None:
+        """Learn from the training data before the first update; does nothing by default.
+
+        Parameters
+        ----------
+        mean : Tensor, shape (*event,)
+            Mean of the training data in model units.
+        unit : Tensor, shape () or (*event,)
+            How many data units one model unit is.
+        rows : Tensor, shape (n, *event), or None
+            Some training rows in model units; NaN where hidden.
+        """
+
+    def adapt(self, p: Distribution, x: Tensor, mask: Tensor | None) -> Distribution:
+        """Fit p(x | z) to the batch that it is about to score; returns it as it is by default.
+
+        For parameters with a closed-form optimum, in training mode only.
+
+        Parameters
+        ----------
+        p : Distribution, batch shape (K, B, *event)
+            What `forward` returned.
+        x : Tensor, shape (B, *event)
+            In model units; any finite number where hidden.
+        mask : Tensor of bool, shape (B, *event), or None
+            True where a cell is observed.
+        """
+        return p
+
+    def split(self, h: Tensor) -> tuple[Tensor, ...]:
+        """Unbind the axis in front of the event, (..., k, *event) -> k of (..., *event)."""
+        return h.unbind(-1 - len(self.event_shape))
+
+
+class Likelihood(Spec, abc.ABC, family="likelihood"):
+    """Choice of p(x | z).
+
+    Properties say what the data must be like: ``support``, the allowed values, and
+    ``standardize``, how the data are rescaled before the network sees them.
+    """
+
+    @property
+    def support(self) -> Support | tuple[float, float]:
+        """Allowed values; a plain pair is a closed interval."""
+        return Support()
+
+    @property
+    def standardize(self) -> Standardize:
+        """How the data are rescaled.
+
+        ``"shared"``: centred, one unit for all cells; ``"per_feature"``: one for each;
+        ``"scale"``: positive numbers divided by the geometric mean of their feature.
+        """
+        return "none"
+
+    @abc.abstractmethod
+    def build(self, event_shape: tuple[int, ...]) -> LikelihoodModule:
+        """Return the module for one event shape."""
+
+
+def bounded(raw: Tensor, high: float, low: float | None = None) -> Tensor:
+    """Map any real number into (−low, high) smoothly; near 0 it is the identity.
+
+    Parameters
+    ----------
+    raw : Tensor
+    high, low : float
+        Both positive; ``low`` is ``high`` by default.
+    """
+    if low is None or low == high:
+        return high * torch.tanh(raw / high)
+    limit = torch.full_like(raw, high).masked_fill(raw < 0, low)
+    return limit * torch.tanh(raw / limit)
+
+
+def bounded_scale(raw: Tensor) -> Tensor:
+    """Map any real number to a standard deviation in (1e-3, 1e3), 0 to 1, smoothly."""
+    return torch.exp(bounded(raw, math.log(1e3)))
+
+
+def at_least(value: object, minimum: int, where: str) -> None:
+    """Check an integer field of a spec.
+
+    Raises
+    ------
+    ParameterError
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
+        raise ParameterError(f"{where} must be an integer >= {minimum}; received {value!r}.")
