@@ -10,6 +10,7 @@ import torch
 from skvae import files
 from skvae.data import Source, Transform, binarize_by_content, check_support
 from skvae.exceptions import DataError
+from skvae.likelihoods import Support
 
 CPU = torch.device("cpu")
 
@@ -56,10 +57,10 @@ def test_a_constant_with_rounding_noise_counts_as_constant():
 def test_check_support_names_the_cell_and_the_remedy():
     X = np.array([[0.0, 1.0], [0.5, 255.0]])
     with pytest.raises(DataError, match=r"X\[1, 1\] = 255.*'bernoulli'.*\[0, 1\].*Divide by 255"):
-        check_support(X, (0.0, 1.0), "bernoulli")
+        check_support(X, Support(0.0, 1.0), "bernoulli")
     with pytest.raises(DataError, match=r"Negative values in data.*X\[0, 0\] = -1.*Rescale"):
-        check_support(np.array([[-1.0, 2.0]]), (0.0, 1.0), "bernoulli")
-    check_support(X, (-np.inf, np.inf), "gaussian")
+        check_support(np.array([[-1.0, 2.0]]), Support(0.0, 1.0), "bernoulli")
+    check_support(X, Support(), "gaussian")
 
 
 def test_binarize_by_content_has_the_right_mean_and_depends_on_the_row_only():

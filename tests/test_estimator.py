@@ -42,6 +42,13 @@ def test_it_learns_the_digits(digits):
     assert error < 0.6 * np.mean((X.mean(0) - X) ** 2)
 
 
+def test_the_tag_for_positive_data_follows_the_likelihood():
+    wanted = {"auto": False, "bce": True, "poisson": True, "mse": False, "nonsense": False}
+    for name, positive in wanted.items():
+        tags = VAE(likelihood=name).__sklearn_tags__()
+        assert tags.input_tags.positive_only is positive
+
+
 def test_auto_chooses_the_likelihood_and_says_so(digits, table):
     binary = (digits[0][:50] > 0.5).astype(float)
     assert VAE(**SMALL).fit(binary).likelihood_ == likelihoods.Bernoulli()

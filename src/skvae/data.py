@@ -80,14 +80,13 @@ class Transform:
         return x.double().cpu().numpy() * self.unit + self.shift
 
 
-def check_support(X: Array, support: Support | tuple[float, float], likelihood: str) -> None:
+def check_support(X: Array, support: Support, likelihood: str) -> None:
     """Raise if a value is not one that the likelihood allows; NaN, a missing cell, is.
 
     Parameters
     ----------
     X : ndarray, shape (n, D)
-    support : Support or (low, high)
-        A pair is a closed interval.
+    support : Support
     likelihood : str
         Its name, for the message.
 
@@ -96,20 +95,19 @@ def check_support(X: Array, support: Support | tuple[float, float], likelihood: 
     DataError
         Naming the first offending row and column, the range found and what to do.
     """
-    rule = support if isinstance(support, Support) else Support(*support)
-    if rule == Support():
+    if support == Support():
         return
-    bad = rule.forbids(X)
+    bad = support.forbids(X)
     if not bad.any():
         return
     row, column = np.argwhere(bad)[0]
     lowest, highest = np.nanmin(X), np.nanmax(X)
-    negative = "Negative values in data: " if rule.low == 0 and lowest < 0 else ""
+    negative = "Negative values in data: " if support.low == 0 and lowest < 0 else ""
     advice = f"Divide by {highest:g}" if lowest >= 0 else "Rescale the data"
     raise DataError(
         f"{negative}X[{row}, {column}] = {X[row, column]:g}, but likelihood={likelihood!r} needs "
-        f"{rule} (found {lowest:g} to {highest:g}). "
-        + (rule.advice or f"{advice}, or choose likelihood='gaussian'.")
+        f"{support} (found {lowest:g} to {highest:g}). "
+        + (support.advice or f"{advice}, or choose likelihood='gaussian'.")
     )
 
 

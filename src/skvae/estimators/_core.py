@@ -125,7 +125,7 @@ class Core:
             prior=Prior.resolve(prior, argument="prior"),
             network=network,
         )
-        if binarize is not None and likelihood.support != (0.0, 1.0):
+        if binarize is not None and not isinstance(likelihood, Bernoulli):
             raise ParameterError(
                 f"binarize={binarize!r} makes binary targets, which likelihood="
                 f"{likelihood.name!r} does not describe. Use likelihood='bernoulli'."

@@ -41,9 +41,11 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Face):  # type: ign
         Number of latent dimensions.
     likelihood : str or spec, default="auto"
         p(x | z): ``"bernoulli"`` (also ``"bce"``) for values in [0, 1], ``"gaussian"`` with a
-        learned standard deviation for each feature, ``"mse"`` for a Gaussian of unit variance, or
-        a spec such as ``likelihoods.Gaussian(scale="per_cell")``. ``"auto"`` takes Bernoulli where
-        all values are 0 or 1 and Gaussian otherwise; see the attribute ``likelihood_``.
+        learned standard deviation for each feature, ``"mse"`` for a Gaussian of unit variance,
+        ``"student_t"``, ``"poisson"``, ``"negative_binomial"`` and others (see
+        `skvae.likelihoods`), or a spec such as ``likelihoods.Gaussian(scale="per_cell")``.
+        ``"auto"`` takes Bernoulli where all values are 0 or 1 and Gaussian otherwise; see the
+        attribute ``likelihood_``.
     posterior : str or spec, default="diagonal"
         Approximate posterior q(z | x): ``"diagonal"``, ``"full_covariance"``, ``"flow"``, or a
         spec such as ``posteriors.Flow(kind="spline")``.
@@ -580,11 +582,21 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Face):  # type: ign
     def _n_features_out(self) -> int:
         return self._core.spec.n_components
 
+    def _needs_positive_data(self) -> bool:
+        if self.likelihood == "auto":
+            return False
+        from skvae.likelihoods import Likelihood
+
+        try:
+            return Likelihood.resolve(self.likelihood).support.low >= 0
+        except ParameterError:  # `fit` says so
+            return False
+
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.estimator_type = "density_estimator"
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
-        tags.input_tags.positive_only = self.likelihood in ("bernoulli", "bce")
+        tags.input_tags.positive_only = self._needs_positive_data()
         return tags
 
 

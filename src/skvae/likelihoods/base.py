@@ -130,7 +130,7 @@ class Likelihood(Spec, abc.ABC, family="likelihood"):
     """
 
     @property
-    def support(self) -> Support | tuple[float, float]:
+    def support(self) -> Support:
         """Allowed values; a plain pair is a closed interval."""
         return Support()
 

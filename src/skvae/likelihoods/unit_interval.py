@@ -24,9 +24,9 @@ class Bernoulli(Likelihood, name="bernoulli", aliases={"bce": {}}):
     """
 
     @property
-    def support(self) -> tuple[float, float]:
+    def support(self) -> Support:
         """From 0 to 1; the only likelihood for which ``binarize`` makes sense."""
-        return (0.0, 1.0)
+        return Support(0.0, 1.0)
 
     def build(self, event_shape: tuple[int, ...]) -> LikelihoodModule:
         """Return the module for one event shape."""
