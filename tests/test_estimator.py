@@ -253,6 +253,10 @@ def test_more_samples_tighten_the_bound(fitted, digits):
         fitted.score_samples(X, n_samples=300).std(ddof=1) / np.sqrt(200)
     )
     assert 1 <= report.effective_sample_size <= 300
+    assert sum(report.kl_per_dimension) == pytest.approx(report.kl)
+    variances = fitted.transform(X).var(0)
+    assert report.active_units == (variances > 0.01).sum()
+    assert len(report.kl_per_dimension) == 4
 
 
 def test_stochastic_binarisation_scores_binary_images(digits):
@@ -266,6 +270,8 @@ def test_stochastic_binarisation_scores_binary_images(digits):
 
     binary = binarize_by_content(X[:100])
     assert np.all(grey < 0)
+    report = vae.evaluate(X[:100], n_samples=5)
+    assert sum(report.kl_per_dimension) == pytest.approx(report.kl)
     assert grey.mean() == pytest.approx(vae.score_samples(binary).mean(), abs=0.5)
     threshold = VAE(likelihood="bernoulli", binarize="threshold", **SMALL).fit(X)
     assert np.allclose(
@@ -283,7 +289,12 @@ def test_float32_agrees_with_float64(fitted, digits):
 
 def test_report_of_one_row_has_no_standard_error():
     one = np.array([-1.0])
-    assert np.isnan(likelihood_report(one, one, one, one, 1).standard_error)
+    report = likelihood_report(
+        one, one, one, one, 1, posterior_mean=one[None], kl_per_dimension=None
+    )
+    assert np.isnan(report.standard_error)
+    assert report.active_units == 0
+    assert report.kl_per_dimension is None
     truth, filled = np.array([[1.0, 2.0]]), np.array([[9.0, 5.0]])
     assert imputation_rmse(truth, filled, np.array([[False, True]])) == 3.0
 

@@ -31,6 +31,7 @@ _MODULES = (
     "plot",
     "posteriors",
     "priors",
+    "testing",
 )
 
 __all__ = sorted(["__version__", *_NAMES, *_MODULES])

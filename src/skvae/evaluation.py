@@ -5,6 +5,7 @@ These functions take numbers, not estimators, so that every estimator can use th
 
 import math
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +28,12 @@ class LikelihoodReport:
     effective_sample_size : float
         Median over rows of (Σw)² / Σw², between 1 and ``n_samples``. Near 1, the bound is loose.
     n_rows, n_samples : int
+    active_units : int
+        Latent dimensions whose posterior mean varies over the rows by more than 0.01 (variance;
+        Burda et al., 2016, arXiv:1509.00519). Few of them in a large latent space, or none, mean
+        that the posterior has collapsed to the prior.
+    kl_per_dimension : tuple of float, or None
+        Mean KL of each latent dimension, where it has a closed form that splits.
     """
 
     log_likelihood: float
@@ -37,10 +44,15 @@ class LikelihoodReport:
     effective_sample_size: float
     n_rows: int
     n_samples: int
+    active_units: int
+    kl_per_dimension: tuple[float, ...] | None
 
-    def to_dict(self) -> dict[str, float]:
+    def to_dict(self) -> dict[str, Any]:
         """Return the figures as plain numbers."""
         return asdict(self)
+
+
+ACTIVE_VARIANCE = 0.01
 
 
 def likelihood_report(
@@ -49,8 +61,11 @@ def likelihood_report(
     kl: NDArray[np.float64],
     effective_sample_size: NDArray[np.float64],
     n_samples: int,
+    *,
+    posterior_mean: NDArray[np.floating],
+    kl_per_dimension: NDArray[np.floating] | None,
 ) -> LikelihoodReport:
-    """Summarise per-row values, each of shape (n,)."""
+    """Summarise per-row values, each of shape (n,), and posterior means of shape (n, d)."""
     n = len(log_likelihood)
     error = float(np.std(log_likelihood, ddof=1)) / math.sqrt(n) if n > 1 else math.nan
     return LikelihoodReport(
@@ -62,6 +77,10 @@ def likelihood_report(
         effective_sample_size=float(np.median(effective_sample_size)),
         n_rows=n,
         n_samples=n_samples,
+        active_units=int((np.var(posterior_mean, 0) > ACTIVE_VARIANCE).sum()),
+        kl_per_dimension=(
+            None if kl_per_dimension is None else tuple(float(v) for v in kl_per_dimension)
+        ),
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from numbers import Integral
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -38,10 +38,13 @@ Seed = int | np.random.RandomState | np.random.Generator | None
 class Face(BaseEstimator):  # type: ignore[misc]
     """An estimator that holds a `Core` and takes and returns what its users have.
 
-    Subclasses have the parameter ``event_shape``.
+    Subclasses have the parameters ``event_shape``, ``early_stopping`` and
+    ``validation_fraction``.
     """
 
     event_shape: tuple[int, ...] | None
+    early_stopping: bool | Literal["auto"]
+    validation_fraction: float
     event_shape_: tuple[int, ...]
     _core: Core
 
@@ -113,6 +116,25 @@ class Face(BaseEstimator):  # type: ignore[misc]
         if not self._flat:
             return values.reshape(len(values), *self.event_shape_)
         return to_container(values, self._container, getattr(self, "feature_names_in_", None))
+
+    def _hold_out(self, X: Array) -> tuple[Array, Array | None]:
+        """Hold out rows for early stopping, a function of the seed."""
+        n = len(X)
+        held_out = int(n * self.validation_fraction)
+        if self.early_stopping == "auto":
+            held_out = held_out if held_out >= 10 else 0
+        elif not self.early_stopping:
+            held_out = 0
+        elif not 1 <= held_out < n:
+            raise ParameterError(
+                f"early_stopping=True needs at least one row to hold out, but "
+                f"validation_fraction={self.validation_fraction!r} of {n} rows is {held_out}. "
+                "Raise validation_fraction or set early_stopping=False."
+            )
+        if not held_out:
+            return X, None
+        order = np.random.default_rng([self._core.seed, 1]).permutation(n)
+        return X[order[held_out:]], X[order[:held_out]]
 
     @contextmanager
     def _all_or_nothing(self, keep_on: type[BaseException]) -> Iterator[None]:

@@ -13,7 +13,7 @@ from torch import Tensor
 from skvae import rng
 from skvae.callbacks import Watcher
 from skvae.data import Binarize, Source, Transform, binarize_by_content, check_support
-from skvae.distributions import draw
+from skvae.distributions import draw, kl_per_dimension
 from skvae.evidence import Batch
 from skvae.exceptions import ModelFileError, ParameterError
 from skvae.importance import Marginal, conditional_posterior, log_marginal
@@ -179,6 +179,19 @@ class Core:
         """E[z | x], shape (n, d)."""
         return self._per_block(X, lambda module, batch: module.infer(batch).mean)
 
+    def kl_per_dimension(self, X: Array) -> Array | None:
+        """Mean KL(q(z | x) || p(z)) of each latent dimension, shape (d,), where it splits."""
+        module, dtype = self._module_for(X)
+        total = np.zeros(self.spec.n_components)
+        with torch.no_grad():
+            prior = module.prior_distribution()
+            for rows in _blocks(X):
+                kl = kl_per_dimension(module.infer(self._batch(rows, dtype)), prior)
+                if kl is None or kl.shape[1] != self.spec.n_components:
+                    return None
+                total += kl.double().sum(0).cpu().numpy()
+        return total / len(X)
+
     def decode(self, Z: Array) -> Array:
         """E[x | z] in data units, shape (n, D)."""
         module, dtype = self._module_for(Z)
@@ -202,10 +215,13 @@ class Core:
             out.append(self._to_data(x))
         return _concatenate(out, dtype, self.n_features)
 
+    def scored(self, X: Array) -> Array:
+        """Return the rows that are scored: grey ones are binarised where that is set."""
+        return binarize_by_content(X) if self.binarize == "stochastic" else X
+
     def marginal(self, X: Array, n_samples: int) -> dict[str, NDArray[np.float64]]:
         """Importance-sampled log p(x), ELBO, KL and effective sample size per row, in nats."""
-        if self.binarize == "stochastic":
-            X = binarize_by_content(X)
+        X = self.scored(X)
         module, dtype = self._module_for(X)
         batches = (self._batch(rows, dtype) for rows in _blocks(X, 256))
         blocks = [

@@ -314,7 +314,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Face):  # type: ign
         from skvae.objectives import Objective
         from skvae.training import Plan, auto_batch_size, auto_epochs
 
-        train, valid = (X, None) if one_pass else self._split(X)
+        train, valid = (X, None) if one_pass else self._hold_out(X)
         batch_size = auto_batch_size(len(train)) if self.batch_size == "auto" else self.batch_size
         epochs = (
             auto_epochs(len(train), batch_size) if self.max_epochs == "auto" else self.max_epochs
@@ -340,25 +340,6 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Face):  # type: ign
             )
         finally:
             self.n_iter_ = max(1, len(self.history_))
-
-    def _split(self, X: Array) -> tuple[Array, Array | None]:
-        """Hold out rows for early stopping, a function of the seed."""
-        n = len(X)
-        held_out = int(n * self.validation_fraction)
-        if self.early_stopping == "auto":
-            held_out = held_out if held_out >= 10 else 0
-        elif not self.early_stopping:
-            held_out = 0
-        elif not 1 <= held_out < n:
-            raise ParameterError(
-                f"early_stopping=True needs at least one row to hold out, but "
-                f"validation_fraction={self.validation_fraction!r} of {n} rows is {held_out}. "
-                "Raise validation_fraction or set early_stopping=False."
-            )
-        if not held_out:
-            return X, None
-        order = np.random.default_rng([self._core.seed, 1]).permutation(n)
-        return X[order[held_out:]], X[order[:held_out]]
 
     # -- look -----------------------------------------------------------------------------
 
@@ -465,9 +446,16 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Face):  # type: ign
         """
         check_is_fitted(self)
         n = at_least("n_samples", n_samples, 1)
-        parts = self._core.marginal(self._validated(X), n)
+        values = self._core.scored(self._validated(X))
+        parts = self._core.marginal(values, n)
         return evaluation.likelihood_report(
-            parts["log_likelihood"], parts["elbo"], parts["kl"], parts["effective_sample_size"], n
+            parts["log_likelihood"],
+            parts["elbo"],
+            parts["kl"],
+            parts["effective_sample_size"],
+            n,
+            posterior_mean=self._core.posterior_mean(values),
+            kl_per_dimension=self._core.kl_per_dimension(values),
         )
 
     # -- fill in --------------------------------------------------------------------------

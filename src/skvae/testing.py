@@ -1,0 +1,166 @@
+"""Contract checks for people who write their own likelihood, posterior, prior, network, objective.
+
+Each raises an ``AssertionError`` that says which part of the contract is broken, and returns
+nothing where all holds. They need no test runner::
+
+    from skvae.testing import check_likelihood
+
+    check_likelihood(MyLikelihood(), x=torch.rand(8, 3))
+"""
+
+import torch
+from torch import Tensor
+
+from skvae import distributions, rng
+from skvae.evidence import Batch
+from skvae.likelihoods import Gaussian, Likelihood
+from skvae.models import VAEModel
+from skvae.networks import MLP, Network
+from skvae.objectives import Objective
+from skvae.posteriors import Diagonal, Posterior
+from skvae.priors import Prior, Standard
+from skvae.spec import Spec
+
+__all__ = [
+    "check_likelihood",
+    "check_network",
+    "check_objective",
+    "check_posterior",
+    "check_prior",
+]
+
+
+def check_likelihood(spec: Likelihood, x: Tensor) -> None:
+    """Check a likelihood on rows x (B, *event) of data that it allows, in model units."""
+    _check_spec(spec)
+    rows, event = len(x), tuple(x.shape[1:])
+    with rng.isolated(0):
+        module = spec.build(event).double()
+    x = x.double()
+    mean = x.mean(0)
+    module.calibrate(mean, torch.ones_like(mean), x)
+    h = torch.randn(2, rows, *module.param_shape, generator=rng.generator(0), dtype=x.dtype)
+    h.requires_grad_()
+    p = module(h)
+    _same("batch_shape", tuple(p.batch_shape), (2, rows, *event))
+    _same("event_shape (one factor for each cell)", tuple(p.event_shape), ())
+    log_prob = p.log_prob(x)
+    _same("shape of log_prob, which is never reduced", tuple(log_prob.shape), (2, rows, *event))
+    _holds(torch.isfinite(log_prob).all(), "log_prob of allowed data is finite")
+    zero = p.log_prob(torch.zeros_like(x))
+    _holds(torch.isfinite(zero).all(), "log_prob at 0, which hidden cells hold, is finite")
+    other = x.clone()
+    other.flatten(1)[:, 0] = x.flatten(1)[:, 0].roll(1)
+    unchanged = p.log_prob(other).flatten(2)[..., 1:] == log_prob.flatten(2)[..., 1:]
+    _holds(unchanged.all(), "a cell's log_prob depends on that cell alone")
+    log_prob.sum().backward()
+    _holds(h.grad is not None and (h.grad != 0).any(), "gradients reach the decoder's output")
+    for name, parameter in module.named_parameters():
+        _holds(parameter.grad is not None, f"gradients reach the parameter {name}")
+    _same("shape of the mean", tuple(p.mean.shape), (2, rows, *event))
+    one = module(h.detach()[0])
+    drawn = distributions.draw(one, (3,), rng.PerRow(x, 0))
+    _same("shape of a draw", tuple(drawn.shape), (3, rows, *event))
+    alone = distributions.draw(module(h.detach()[0, 1:2]), (3,), rng.PerRow(x[1:2], 0))
+    _holds(torch.allclose(alone, drawn[:, 1:2]), "a row's draw does not depend on its company")
+
+
+def check_posterior(spec: Posterior, d: int = 3, context: int = 5) -> None:
+    """Check a posterior for d latent dimensions and ``context`` features."""
+    _check_spec(spec)
+    with rng.isolated(0):
+        module = spec.build(d, context).double()
+    features = torch.randn(4, context, generator=rng.generator(0), dtype=torch.float64)
+    features.requires_grad_()
+    q = module(features)
+    _same("event_shape", tuple(q.event_shape), (d,))
+    _same("batch_shape", tuple(q.batch_shape), (4,))
+    z = distributions.draw(q, (6,), rng.Sequential(rng.generator(0)))
+    _same("shape of a draw", tuple(z.shape), (6, 4, d))
+    _holds(z.requires_grad, "draws are reparameterised")
+    carried, computed = q.log_prob(z), module(features).log_prob(z)
+    _same("shape of log_prob", tuple(carried.shape), (6, 4))
+    _holds(torch.allclose(carried, computed, atol=1e-5), "the density is that of the drawn point")
+    (z.square().sum() + computed.sum()).backward()
+    for name, parameter in module.named_parameters():
+        _holds(parameter.grad is not None, f"gradients reach the parameter {name}")
+    _same("shape of the mean", tuple(module(features).mean.shape), (4, d))
+
+
+def check_prior(spec: Prior, d: int = 3, event_shape: tuple[int, ...] = (4,)) -> None:
+    """Check a prior for d latent dimensions, in a small model."""
+    _check_spec(spec)
+    module = VAEModel(event_shape, d, Gaussian(), Diagonal(), spec, MLP((5,))).build(0).double()
+    rows = torch.randn(6, *event_shape, generator=rng.generator(0), dtype=torch.float64)
+    module.calibrate(rows.mean(0), torch.ones(event_shape), rows)
+    p = module.prior_distribution()
+    _same("event_shape", tuple(p.event_shape), (d,))
+    _same("batch_shape", tuple(p.batch_shape), ())
+    z = distributions.draw(p, (5,), rng.Sequential(rng.generator(0)))
+    _same("shape of a draw", tuple(z.shape), (5, d))
+    log_prob = p.log_prob(z.detach().expand(2, 5, d))
+    _same("shape of log_prob", tuple(log_prob.shape), (2, 5))
+    _holds(torch.isfinite(log_prob).all(), "log_prob of a draw is finite")
+    wide = p.expand(torch.Size([6]))
+    _same("batch_shape after expand", tuple(wide.batch_shape), (6,))
+    by_row = distributions.draw(wide, (2,), rng.PerRow(rows, 0))
+    _same("shape of a draw for each row", tuple(by_row.shape), (2, 6, d))
+
+
+def check_network(spec: Network, event_shape: tuple[int, ...] = (4,), d: int = 3) -> None:
+    """Check a network's encoder and decoder for one event shape."""
+    _check_spec(spec)
+    with rng.isolated(0):
+        encoder = spec.build_encoder(event_shape).double()
+        decoder = spec.build_decoder(d, (2, *event_shape)).double()
+    x = torch.randn(5, *event_shape, generator=rng.generator(0), dtype=torch.float64)
+    encoder.calibrate(x.mean(0), x)
+    features = encoder(x)
+    _same("shape of the features", tuple(features.shape), (5, encoder.out_features))
+    mask = torch.rand(x.shape, generator=rng.generator(1)) < 0.5
+    broken = torch.where(mask, x, torch.full_like(x, torch.nan))
+    hidden = encoder(broken, mask)
+    _holds(torch.isfinite(hidden).all(), "hidden cells may hold NaN")
+    again = encoder(torch.where(mask, x, x + 1), mask)
+    _holds(torch.equal(hidden, again), "hidden cells do not influence the features")
+    out = decoder(torch.zeros(6, 5, d, dtype=torch.float64))
+    _same("shape of the decoder's output", tuple(out.shape), (6, 5, 2, *event_shape))
+
+
+def check_objective(spec: Objective) -> None:
+    """Check an objective on a small model."""
+    _check_spec(spec)
+    module = VAEModel((4,), 2, Gaussian(), Diagonal(), Standard(), MLP((5,))).build(0).double()
+    x = torch.randn(6, 4, generator=rng.generator(0), dtype=torch.float64)
+
+    def evaluate() -> Tensor:
+        noise = rng.Sequential(rng.generator(1))
+        bound = spec(module, Batch(x), step=3, noise=noise)
+        _same("shape of the loss", tuple(bound.loss.shape), ())
+        _holds(torch.isfinite(bound.loss), "the loss is finite")
+        _holds({spec.watch, "elbo", "kl"} <= bound.terms.keys(), "terms has elbo, kl and `watch`")
+        for name, term in bound.terms.items():
+            _same(f"shape of the term {name}", tuple(term.shape), (6,))
+            _holds(not term.requires_grad, f"the term {name} is detached")
+        return bound.loss
+
+    first, second = evaluate(), evaluate()
+    _holds(torch.equal(first, second), "all randomness comes from the noise")
+    first.backward()
+    for name, parameter in module.named_parameters():
+        _holds(parameter.grad is not None, f"gradients reach the weight {name}")
+
+
+def _check_spec(spec: Spec) -> None:
+    _holds(Spec.from_json(spec.to_json()) == spec, "the spec survives JSON")
+    _holds(hash(spec) == hash(spec.replace()), "the spec is hashable and immutable")
+
+
+def _same(what: str, found: object, expected: object) -> None:
+    if found != expected:
+        raise AssertionError(f"{what}: found {found}, expected {expected}.")
+
+
+def _holds(condition: object, what: str) -> None:
+    if not bool(condition):
+        raise AssertionError(f"broken: {what}.")
