@@ -78,6 +78,19 @@ def test_history_and_early_stopping(digits):
     assert stopped.n_iter_ == 2
 
 
+@pytest.mark.parametrize("name", ["elbo", "iwae", "capacity"])
+def test_objectives_by_name_and_what_early_stopping_watches(digits, tmp_path, name):
+    X = digits[0][:300]
+    vae = VAE(objective=name, likelihood="bernoulli", n_iter_no_change=1, **SMALL).fit(X)
+    watched = "valid_iwae" if name == "iwae" else "valid_elbo"
+    assert watched in vae.history_.columns
+    assert "train_elbo" in vae.history_.columns
+    vae.save(tmp_path / "m")
+    assert load(tmp_path / "m").objective == name
+    if name == "iwae":
+        assert (vae.history_["train_iwae"] >= vae.history_["train_elbo"] - 0.5).all()
+
+
 def test_the_same_seed_gives_the_same_bytes(digits, tmp_path):
     X = digits[0][:200]
     for name in ("a", "b"):
