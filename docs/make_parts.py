@@ -14,6 +14,7 @@ FAMILIES = {
     "Priors p(z)": (priors.Prior, "prior"),
     "Networks": (networks.Network, "network"),
     "Objectives": (objectives.Objective, "objective"),
+    "Penalties, added to an objective": (objectives.Penalty, "objective=... +"),
 }
 
 

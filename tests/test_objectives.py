@@ -5,13 +5,13 @@ import math
 import pytest
 import torch
 
-from skvae import rng
+from skvae import VAE, rng
 from skvae.evidence import Batch
 from skvae.exceptions import ParameterError
 from skvae.likelihoods import Bernoulli
 from skvae.models import VAEModel
 from skvae.networks import MLP
-from skvae.objectives import ELBO, IWAE, Capacity
+from skvae.objectives import ELBO, IWAE, Capacity, Contractive
 from skvae.posteriors import Diagonal
 from skvae.priors import GaussianMixture, Standard
 from test_ground_truth import linear_vae, ppca  # noqa: F401  a fixture
@@ -190,3 +190,67 @@ def test_a_learned_prior_gets_the_gradient_of_the_bound():
 def test_bad_values(make, message):
     with pytest.raises(ParameterError, match=message):
         make()
+
+
+# -- penalties ------------------------------------------------------------------------------------
+
+
+def test_the_contractive_penalty_of_one_sigmoid_layer_is_the_closed_form():
+    """‖J‖² = Σ_j (h_j (1 − h_j))² Σ_i W_ji² (Rifai et al., 2011)."""
+    network = MLP((3,), activation="sigmoid")
+    model = VAEModel((4,), 3, Bernoulli(), Diagonal(), Standard(), network).build(0).double()
+    with torch.no_grad():  # the code is the hidden layer itself
+        model.posterior.head.weight[:3].copy_(torch.eye(3))
+        model.posterior.head.bias.zero_()
+    W, b = model.encoder.layers[0].weight, model.encoder.layers[0].bias
+    h = torch.sigmoid(BATCH.x @ W.T + b)
+    expected = ((h * (1 - h)) ** 2 * (W**2).sum(1)).sum(1).mean()
+    exact = Contractive(2.0, n_probes=0)(model, BATCH, step=0, noise=noise())
+    assert exact.item() == pytest.approx(2 * expected.item())
+    many = Contractive(2.0, n_probes=4000)(model, BATCH, step=0, noise=noise())
+    assert many.item() == pytest.approx(exact.item(), rel=0.05)
+
+
+def test_the_contractive_penalty_of_any_network_is_the_jacobian(module):
+    jacobian = torch.autograd.functional.jacobian(
+        lambda x: module.infer(Batch(x)).mean.sum(0), BATCH.x
+    )  # (d, B, D)
+    exact = Contractive(1.0, n_probes=0)
+    value = exact(module, BATCH, step=0, noise=noise())
+    assert value.item() == pytest.approx(jacobian.square().sum().item() / 3)
+    # Its gradient, against finite differences in one weight.
+    weight = module.encoder.layers[0].weight
+    (slope,) = torch.autograd.grad(value, weight)
+    with torch.no_grad():
+        weight[1, 2] += 1e-6
+    shifted = exact(module, BATCH, step=0, noise=noise())
+    assert slope[1, 2].item() == pytest.approx((shifted - value).item() / 1e-6, rel=1e-4)
+
+
+def test_penalties_are_added(module):
+    penalty = Contractive(3.0, n_probes=0)
+    plain = IWAE(2)(module, BATCH, step=0, noise=noise())
+    total = IWAE(2) + penalty + penalty
+    bound = total(module, BATCH, step=0, noise=noise())
+    added = penalty(module, BATCH, step=0, noise=noise())
+    assert bound.loss.item() == pytest.approx((plain.loss + 2 * added).item())
+    assert bound.terms.keys() == plain.terms.keys()
+    assert total.watch == "iwae"
+    assert total.held_out() == IWAE(2, gradient="plain")
+    with pytest.raises(TypeError):
+        IWAE(2) + IWAE(2)
+    with pytest.raises(ParameterError, match="weight"):
+        Contractive(-1.0)
+    with pytest.raises(ParameterError, match="n_probes"):
+        Contractive(1.0, n_probes=-1)
+
+
+def test_a_contractive_encoder_is_flatter(digits):
+    X = digits[0][:300]
+    options = {"n_components": 2, "likelihood": "bernoulli", "hidden_layer_sizes": (16,)}
+    slopes = []
+    for objective in (ELBO(), ELBO() + Contractive(1.0)):
+        vae = VAE(objective=objective, max_epochs=30, random_state=0, **options).fit(X)
+        shift = 1e-3 * torch.randn(X.shape, generator=rng.generator(0)).double().numpy()
+        slopes.append(((vae.transform(abs(X - abs(shift))) - vae.transform(X)) ** 2).mean())
+    assert slopes[1] < 0.7 * slopes[0]

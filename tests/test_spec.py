@@ -37,6 +37,8 @@ SPECS = [
     objectives.ELBO(beta=0.5, warmup=10, free_bits=0.1),
     objectives.IWAE(3, 2, 0.5, "stl"),
     objectives.Capacity(capacity=3.0),
+    objectives.ELBO() + objectives.Contractive(0.5) + objectives.Contractive(0.1, 0),
+    objectives.Contractive(0.25, n_probes=3),
     VAEModel(
         event_shape=(1, 2, 2),
         n_components=3,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from torch import Tensor
+from torch.distributions import Distribution
 
 from skvae.distributions import log_mean_exp
 from skvae.rng import Noise
@@ -87,4 +88,8 @@ class Model(Protocol):
         With ``path_only``, log q(z | x) is taken at fixed parameters of q: its gradient comes
         through z alone (the score term is left out).
         """
+        ...
+
+    def infer(self, batch: Batch) -> Distribution:
+        """q(z | x), batch shape (B,), event shape (d,)."""
         ...

@@ -18,6 +18,7 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
     "elu": nn.ELU,
     "gelu": nn.GELU,
     "relu": nn.ReLU,
+    "sigmoid": nn.Sigmoid,
     "silu": nn.SiLU,
     "softplus": nn.Softplus,
     "tanh": nn.Tanh,
@@ -57,7 +58,7 @@ class MLP(Network, name="mlp"):
     ----------
     hidden_layer_sizes : tuple of int
         Widths of the encoder's hidden layers; ``()`` makes encoder and decoder linear.
-    activation : {"elu", "gelu", "relu", "silu", "softplus", "tanh"}
+    activation : {"elu", "gelu", "relu", "sigmoid", "silu", "softplus", "tanh"}
         Non-linearity after each hidden layer.
     """
 

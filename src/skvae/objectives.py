@@ -12,10 +12,20 @@ from torch import Tensor
 from skvae.distributions import log_mean_exp
 from skvae.evidence import Batch, Evidence, Model
 from skvae.exceptions import ParameterError, did_you_mean
+from skvae.penalties import Contractive, Penalty
 from skvae.rng import Noise
 from skvae.spec import Spec
 
-__all__ = ["ELBO", "IWAE", "Bound", "Capacity", "Objective"]
+__all__ = [
+    "ELBO",
+    "IWAE",
+    "Bound",
+    "Capacity",
+    "Contractive",
+    "Objective",
+    "Penalized",
+    "Penalty",
+]
 
 Gradient = Literal["plain", "stl", "dreg"]
 
@@ -36,6 +46,38 @@ class Bound:
     terms: dict[str, Tensor]
 
 
+def _scale_by(factor: Tensor, ndim: int) -> Callable[[Tensor], Tensor]:
+    shaped = factor.view(*factor.shape, *[1] * (ndim - factor.ndim))
+    return lambda gradient: gradient * shaped
+
+
+def _terms(evidence: Evidence) -> dict[str, Tensor]:
+    reconstruction, kl = evidence.log_px.mean(0), evidence.kl_rows  # (B,)
+    return {
+        "elbo": (reconstruction - kl).detach(),
+        "reconstruction": reconstruction.detach(),
+        "kl": kl.detach(),
+    }
+
+
+def _check_finite(spec: Spec, *names: str) -> None:
+    for name in names:
+        value = getattr(spec, name)
+        if not 0 <= value < math.inf:
+            raise ParameterError(
+                f"{type(spec).__name__}: {name} must be finite and >= 0; received {value!r}."
+            )
+
+
+def _check_count(spec: Spec, least: int, *names: str) -> None:
+    for name in names:
+        value = getattr(spec, name)
+        if not isinstance(value, int) or isinstance(value, bool) or value < least:
+            raise ParameterError(
+                f"{type(spec).__name__}: {name} must be an integer >= {least}; received {value!r}."
+            )
+
+
 class Objective(Spec, abc.ABC, family="objective"):
     """A function of a model and a batch.
 
@@ -54,6 +96,12 @@ class Objective(Spec, abc.ABC, family="objective"):
     def held_out(self) -> "Objective":
         """Return what held-out rows are judged by: the bound itself, without weights on it."""
         return ELBO()
+
+    def __add__(self, penalty: Penalty) -> "Penalized":
+        """Add a penalty: ``ELBO() + Contractive(0.1)``."""
+        if not isinstance(penalty, Penalty):
+            return NotImplemented
+        return Penalized(self, (penalty,))
 
 
 @dataclass(frozen=True)
@@ -225,33 +273,36 @@ class IWAE(Objective, name="iwae"):
                 z.register_hook(_scale_by(factor, z.ndim))
 
 
-def _scale_by(factor: Tensor, ndim: int) -> Callable[[Tensor], Tensor]:
-    shaped = factor.view(*factor.shape, *[1] * (ndim - factor.ndim))
-    return lambda gradient: gradient * shaped
+@dataclass(frozen=True)
+class Penalized(Objective, name="penalized"):
+    """An objective with penalties added; written as a sum.
 
+    Parameters
+    ----------
+    objective : Objective
+    penalties : tuple of Penalty
+    """
 
-def _terms(evidence: Evidence) -> dict[str, Tensor]:
-    reconstruction, kl = evidence.log_px.mean(0), evidence.kl_rows  # (B,)
-    return {
-        "elbo": (reconstruction - kl).detach(),
-        "reconstruction": reconstruction.detach(),
-        "kl": kl.detach(),
-    }
+    objective: Objective = ELBO()
+    penalties: tuple[Penalty, ...] = ()
 
+    @property
+    def watch(self) -> str:  # type: ignore[override]
+        """The term that early stopping looks at: that of the objective."""
+        return self.objective.watch
 
-def _check_finite(spec: Objective, *names: str) -> None:
-    for name in names:
-        value = getattr(spec, name)
-        if not 0 <= value < math.inf:
-            raise ParameterError(
-                f"{type(spec).__name__}: {name} must be finite and >= 0; received {value!r}."
-            )
+    def held_out(self) -> Objective:
+        """Held-out rows are judged without penalties."""
+        return self.objective.held_out()
 
+    def __add__(self, penalty: Penalty) -> "Penalized":
+        """Add one more penalty."""
+        if not isinstance(penalty, Penalty):
+            return NotImplemented
+        return Penalized(self.objective, (*self.penalties, penalty))
 
-def _check_count(spec: Objective, least: int, *names: str) -> None:
-    for name in names:
-        value = getattr(spec, name)
-        if not isinstance(value, int) or isinstance(value, bool) or value < least:
-            raise ParameterError(
-                f"{type(spec).__name__}: {name} must be an integer >= {least}; received {value!r}."
-            )
+    def __call__(self, model: Model, batch: Batch, *, step: int, noise: Noise) -> Bound:
+        """Evaluate objective and penalties."""
+        bound = self.objective(model, batch, step=step, noise=noise)
+        added = [p(model, batch, step=step, noise=noise) for p in self.penalties]
+        return Bound(sum(added, bound.loss), bound.terms)
