@@ -9,12 +9,12 @@ from pathlib import Path
 from skvae import likelihoods, networks, objectives, posteriors, priors
 
 FAMILIES = {
-    "Likelihoods p(x | z)": (likelihoods.Likelihood, "likelihood"),
-    "Posteriors q(z | x)": (posteriors.Posterior, "posterior"),
-    "Priors p(z)": (priors.Prior, "prior"),
-    "Networks": (networks.Network, "network"),
-    "Objectives": (objectives.Objective, "objective"),
-    "Penalties, added to an objective": (objectives.Penalty, "objective=... +"),
+    "Likelihoods p(x | z)": (likelihoods.Likelihood, "likelihood="),
+    "Posteriors q(z | x)": (posteriors.Posterior, "posterior="),
+    "Priors p(z)": (priors.Prior, "prior="),
+    "Networks": (networks.Network, "network="),
+    "Objectives": (objectives.Objective, "objective="),
+    "Penalties, added to an objective": (objectives.Penalty, "name"),
 }
 
 
@@ -36,7 +36,7 @@ def page():
         "This page is made from the registry by `docs/make_parts.py`.",
     ]
     for title, (family, argument) in FAMILIES.items():
-        lines += ["", f"## {title}", "", f"| `{argument}=` | spec | |", "|---|---|---|"]
+        lines += ["", f"## {title}", "", f"| `{argument}` | spec | |", "|---|---|---|"]
         for name, kind in specs(family).items():
             aliases = [a for a, (target, _) in sorted(family._aliases.items()) if target == name]
             quoted = ", ".join(f'`"{n}"`' for n in [name, *aliases])
