@@ -19,7 +19,7 @@ from torch.distributions import (
 from skvae import rng
 from skvae.rng import Noise
 
-__all__ = ["DiagonalMixture", "draw", "kl_per_dimension", "log_mean_exp", "masked_sum"]
+__all__ = ["DiagonalMixture", "bounded", "draw", "kl_per_dimension", "log_mean_exp", "masked_sum"]
 
 
 def masked_sum(values: Tensor, mask: Tensor | None, event_dims: int) -> Tensor:
@@ -46,6 +46,21 @@ def masked_sum(values: Tensor, mask: Tensor | None, event_dims: int) -> Tensor:
 def log_mean_exp(log_w: Tensor, dim: int = 0) -> Tensor:
     """``log(mean(exp(log_w)))`` without overflow."""
     return torch.logsumexp(log_w, dim) - math.log(log_w.shape[dim])
+
+
+def bounded(raw: Tensor, high: float, low: float | None = None) -> Tensor:
+    """Map any real number into (−low, high) smoothly; near 0 it is the identity.
+
+    Parameters
+    ----------
+    raw : Tensor
+    high, low : float
+        Both positive; ``low`` is ``high`` by default.
+    """
+    if low is None or low == high:
+        return high * torch.tanh(raw / high)
+    limit = torch.full_like(raw, high).masked_fill(raw < 0, low)
+    return limit * torch.tanh(raw / limit)
 
 
 def kl_per_dimension(q: Distribution, p: Distribution) -> Tensor | None:

@@ -26,6 +26,7 @@ from skvae import distributions, rng
 from skvae._zuko import load_zuko
 from skvae.exceptions import ParameterError, did_you_mean
 from skvae.rng import Noise
+from skvae.spec import at_least
 
 __all__ = ["FlowDistribution", "FlowKind", "FlowSpec", "build_flow", "check_flow"]
 
@@ -64,10 +65,7 @@ def check_flow(spec: Any) -> None:
             f"Flow: kind={spec.kind!r} is not known.{did_you_mean(str(spec.kind), known)} "
             f"Known: {', '.join(map(repr, known))}."
         )
-    if not isinstance(spec.n_transforms, int) or spec.n_transforms < 1:
-        raise ParameterError(
-            f"Flow: n_transforms must be an integer >= 1; received {spec.n_transforms!r}."
-        )
+    at_least(spec.n_transforms, 1, "Flow: n_transforms")
     object.__setattr__(spec, "hidden_layer_sizes", tuple(spec.hidden_layer_sizes))
 
 

@@ -14,7 +14,7 @@ from skvae.evidence import Batch, Evidence, Model
 from skvae.exceptions import ParameterError, did_you_mean
 from skvae.penalties import Contractive, Penalty
 from skvae.rng import Noise
-from skvae.spec import Spec
+from skvae.spec import Spec, at_least
 
 __all__ = [
     "ELBO",
@@ -52,11 +52,10 @@ def _scale_by(factor: Tensor, ndim: int) -> Callable[[Tensor], Tensor]:
 
 
 def _terms(evidence: Evidence) -> dict[str, Tensor]:
-    reconstruction, kl = evidence.log_px.mean(0), evidence.kl_rows  # (B,)
     return {
-        "elbo": (reconstruction - kl).detach(),
-        "reconstruction": reconstruction.detach(),
-        "kl": kl.detach(),
+        "elbo": evidence.elbo.detach(),
+        "reconstruction": evidence.log_px.mean(0).detach(),
+        "kl": evidence.kl_rows.detach(),
     }
 
 
@@ -71,11 +70,7 @@ def _check_finite(spec: Spec, *names: str) -> None:
 
 def _check_count(spec: Spec, least: int, *names: str) -> None:
     for name in names:
-        value = getattr(spec, name)
-        if not isinstance(value, int) or isinstance(value, bool) or value < least:
-            raise ParameterError(
-                f"{type(spec).__name__}: {name} must be an integer >= {least}; received {value!r}."
-            )
+        at_least(getattr(spec, name), least, f"{type(spec).__name__}: {name}")
 
 
 class Objective(Spec, abc.ABC, family="objective"):

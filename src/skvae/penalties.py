@@ -10,7 +10,7 @@ from torch import Tensor
 from skvae.evidence import Batch, Model
 from skvae.exceptions import ParameterError
 from skvae.rng import Noise
-from skvae.spec import Spec
+from skvae.spec import Spec, at_least
 
 __all__ = ["Contractive", "Penalty"]
 
@@ -50,10 +50,7 @@ class Contractive(Penalty, name="contractive"):
             raise ParameterError(
                 f"Contractive: weight must be finite and >= 0; received {self.weight!r}."
             )
-        if not isinstance(self.n_probes, int) or self.n_probes < 0:
-            raise ParameterError(
-                f"Contractive: n_probes must be an integer >= 0; received {self.n_probes!r}."
-            )
+        at_least(self.n_probes, 0, "Contractive: n_probes")
 
     def __call__(self, model: Model, batch: Batch, *, step: int, noise: Noise) -> Tensor:
         """Evaluate the weighted penalty."""

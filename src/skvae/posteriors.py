@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, MultivariateNormal, Normal
 
+from skvae.distributions import bounded
 from skvae.flows import FlowKind, build_flow, check_flow
 from skvae.spec import Spec
 
@@ -30,7 +31,7 @@ def bounded_log_variance(raw: Tensor) -> Tensor:
     σ² can fall far below the prior's 1 (a softplus on the log-variance, common in published code,
     cannot), yet never under- or overflows in float32.
     """
-    return LOG_VAR_BOUND * torch.tanh(raw / LOG_VAR_BOUND)
+    return bounded(raw, LOG_VAR_BOUND)
 
 
 @dataclass(frozen=True)

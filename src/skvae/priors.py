@@ -9,10 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal
 
-from skvae.distributions import DiagonalMixture
-from skvae.exceptions import ParameterError
+from skvae.distributions import DiagonalMixture, bounded
 from skvae.flows import FlowKind, build_flow, check_flow
-from skvae.spec import Spec
+from skvae.spec import Spec, at_least
 
 __all__ = ["Flow", "GaussianMixture", "Prior", "PriorModule", "Standard", "Vamp"]
 
@@ -82,7 +81,7 @@ class GaussianMixture(Prior, name="gaussian_mixture"):
     n_components: int = 50
 
     def __post_init__(self) -> None:
-        check_count("GaussianMixture", self.n_components)
+        at_least(self.n_components, 1, "GaussianMixture: n_components")
 
     def build(self, d: int, event_shape: tuple[int, ...]) -> PriorModule:
         """Return the module."""
@@ -100,8 +99,7 @@ class GaussianMixtureModule(PriorModule):
 
     def forward(self, infer: Infer) -> Distribution:
         """Return p(z)."""
-        bound = math.log(1e3)
-        scales = torch.exp(bound * torch.tanh(self.log_scales / bound))
+        scales = torch.exp(bounded(self.log_scales, math.log(1e3)))
         return DiagonalMixture(self.logits, self.means, scales)
 
 
@@ -125,7 +123,7 @@ class Vamp(Prior, name="vamp"):
     learned: bool = True
 
     def __post_init__(self) -> None:
-        check_count("Vamp", self.n_components)
+        at_least(self.n_components, 1, "Vamp: n_components")
 
     def build(self, d: int, event_shape: tuple[int, ...]) -> PriorModule:
         """Return the module."""
@@ -199,9 +197,3 @@ class FlowPriorModule(PriorModule):
     def forward(self, infer: Infer) -> Distribution:
         """Return p(z)."""
         return self.flow(self.base(infer))  # type: ignore[no-any-return]
-
-
-def check_count(name: str, n: object) -> None:
-    """Raise a ParameterError unless n is an integer >= 1."""
-    if not isinstance(n, int) or isinstance(n, bool) or n < 1:
-        raise ParameterError(f"{name}: n_components must be an integer >= 1; received {n!r}.")

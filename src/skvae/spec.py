@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Self
 
 from skvae.exceptions import ModelFileError, ParameterError, did_you_mean
 
-__all__ = ["Spec"]
+__all__ = ["Spec", "at_least"]
 
 
 class Spec:
@@ -132,3 +132,14 @@ def _unplain(value: Any) -> Any:
     if isinstance(value, list):
         return tuple(_unplain(v) for v in value)
     return value
+
+
+def at_least(value: object, minimum: int, where: str) -> None:
+    """Check an integer field of a spec.
+
+    Raises
+    ------
+    ParameterError
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
+        raise ParameterError(f"{where} must be an integer >= {minimum}; received {value!r}.")

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from skvae.exceptions import ParameterError
-from skvae.spec import Spec
+from skvae.distributions import bounded
+from skvae.spec import Spec, at_least
 
 __all__ = [
     "Likelihood",
@@ -148,32 +148,6 @@ class Likelihood(Spec, abc.ABC, family="likelihood"):
         """Return the module for one event shape."""
 
 
-def bounded(raw: Tensor, high: float, low: float | None = None) -> Tensor:
-    """Map any real number into (−low, high) smoothly; near 0 it is the identity.
-
-    Parameters
-    ----------
-    raw : Tensor
-    high, low : float
-        Both positive; ``low`` is ``high`` by default.
-    """
-    if low is None or low == high:
-        return high * torch.tanh(raw / high)
-    limit = torch.full_like(raw, high).masked_fill(raw < 0, low)
-    return limit * torch.tanh(raw / limit)
-
-
 def bounded_scale(raw: Tensor) -> Tensor:
     """Map any real number to a standard deviation in (1e-3, 1e3), 0 to 1, smoothly."""
     return torch.exp(bounded(raw, math.log(1e3)))
-
-
-def at_least(value: object, minimum: int, where: str) -> None:
-    """Check an integer field of a spec.
-
-    Raises
-    ------
-    ParameterError
-    """
-    if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
-        raise ParameterError(f"{where} must be an integer >= {minimum}; received {value!r}.")
