@@ -6,12 +6,13 @@ Run: python docs/make_parts.py (a test checks that the page is up to date).
 import inspect
 from pathlib import Path
 
-from skvae import likelihoods, networks, objectives, posteriors, priors
+from skvae import likelihoods, models, networks, objectives, posteriors, priors
 
 FAMILIES = {
     "Likelihoods p(x | z)": (likelihoods.Likelihood, "likelihood="),
     "Posteriors q(z | x)": (posteriors.Posterior, "posterior="),
     "Priors p(z)": (priors.Prior, "prior="),
+    "Models": (models.GenerativeModel, "model="),
     "Networks": (networks.Network, "network="),
     "Objectives": (objectives.Objective, "objective="),
     "Penalties, added to an objective": (objectives.Penalty, "name"),

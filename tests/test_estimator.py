@@ -440,7 +440,7 @@ def test_bad_data_after_fit(fitted, digits):
         fitted.transform(X)
     with pytest.raises(DataError, match="= 2, but likelihood='bernoulli'"):
         fitted.impute(np.where(X[0, 0] == X, np.nan, X))
-    with pytest.raises(DataError, match=r"Z has 3 columns.*n_components=4"):
+    with pytest.raises(DataError, match=r"Z has 3 columns, but z of this model has 4"):
         fitted.inverse_transform(np.zeros((1, 3)))
 
 

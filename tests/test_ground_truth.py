@@ -15,7 +15,7 @@ from sklearn.datasets import load_iris
 from skvae import VAE, importance, posteriors, rng
 from skvae.evidence import Batch
 from skvae.likelihoods import Gaussian
-from skvae.models import VAEModel
+from skvae.models import Assembly
 from skvae.networks import MLP
 from skvae.objectives import ELBO
 from skvae.posteriors import Diagonal
@@ -36,7 +36,7 @@ def ppca():
 
 def linear_vae(W, b, *, exact=True):
     """The same model as a VAE; with ``exact`` its q(z | x) is the posterior itself."""
-    spec = VAEModel((D,), d, Gaussian(scale="global"), Diagonal(), Standard(), MLP(()))
+    spec = Assembly((D,), d, Gaussian(scale="global"), Diagonal(), Standard(), MLP(()))
     module = spec.build(0).double()
     M = W.T @ W + SIGMA**2 * np.eye(d)  # diagonal, since the axes are orthogonal
     precision = np.diag(M) / SIGMA**2

@@ -9,7 +9,7 @@ from skvae import VAE, rng
 from skvae.evidence import Batch
 from skvae.exceptions import ParameterError
 from skvae.likelihoods import Bernoulli
-from skvae.models import VAEModel
+from skvae.models import Assembly
 from skvae.networks import MLP
 from skvae.objectives import ELBO, IWAE, Capacity, Contractive
 from skvae.posteriors import Diagonal
@@ -30,7 +30,7 @@ def noise(seed=0):
 
 @pytest.fixture
 def module():
-    model = VAEModel((4,), 2, Bernoulli(), Diagonal(), Standard(), MLP((5,))).build(0).double()
+    model = Assembly((4,), 2, Bernoulli(), Diagonal(), Standard(), MLP((5,))).build(0).double()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(2)
@@ -167,7 +167,7 @@ def test_at_the_exact_posterior_path_gradients_vanish(ppca, kind):  # noqa: F811
 
 
 def test_a_learned_prior_gets_the_gradient_of_the_bound():
-    spec = VAEModel((4,), 2, Bernoulli(), Diagonal(), GaussianMixture(3), MLP((5,)))
+    spec = Assembly((4,), 2, Bernoulli(), Diagonal(), GaussianMixture(3), MLP((5,)))
     model = spec.build(0).double()
     plain = gradient(IWAE(4, gradient="plain"), model, part="prior")
     assert torch.allclose(plain, gradient(IWAE(4, gradient="dreg"), model, part="prior"))
@@ -198,16 +198,16 @@ def test_bad_values(make, message):
 def test_the_contractive_penalty_of_one_sigmoid_layer_is_the_closed_form():
     """‖J‖² = Σ_j (h_j (1 − h_j))² Σ_i W_ji² (Rifai et al., 2011)."""
     network = MLP((3,), activation="sigmoid")
-    model = VAEModel((4,), 3, Bernoulli(), Diagonal(), Standard(), network).build(0).double()
+    model = Assembly((4,), 3, Bernoulli(), Diagonal(), Standard(), network).build(0).double()
     with torch.no_grad():  # the code is the hidden layer itself
         model.posterior.head.weight[:3].copy_(torch.eye(3))
         model.posterior.head.bias.zero_()
     W, b = model.encoder.layers[0].weight, model.encoder.layers[0].bias
     h = torch.sigmoid(BATCH.x @ W.T + b)
     expected = ((h * (1 - h)) ** 2 * (W**2).sum(1)).sum(1).mean()
-    exact = Contractive(2.0, n_probes=0)(model, BATCH, step=0, noise=noise())
+    exact = Contractive(2.0, n_probes=0)(model, BATCH, None, step=0, noise=noise())
     assert exact.item() == pytest.approx(2 * expected.item())
-    many = Contractive(2.0, n_probes=4000)(model, BATCH, step=0, noise=noise())
+    many = Contractive(2.0, n_probes=4000)(model, BATCH, None, step=0, noise=noise())
     assert many.item() == pytest.approx(exact.item(), rel=0.05)
 
 
@@ -216,14 +216,14 @@ def test_the_contractive_penalty_of_any_network_is_the_jacobian(module):
         lambda x: module.infer(Batch(x)).mean.sum(0), BATCH.x
     )  # (d, B, D)
     exact = Contractive(1.0, n_probes=0)
-    value = exact(module, BATCH, step=0, noise=noise())
+    value = exact(module, BATCH, None, step=0, noise=noise())
     assert value.item() == pytest.approx(jacobian.square().sum().item() / 3)
     # Its gradient, against finite differences in one weight.
     weight = module.encoder.layers[0].weight
     (slope,) = torch.autograd.grad(value, weight)
     with torch.no_grad():
         weight[1, 2] += 1e-6
-    shifted = exact(module, BATCH, step=0, noise=noise())
+    shifted = exact(module, BATCH, None, step=0, noise=noise())
     assert slope[1, 2].item() == pytest.approx((shifted - value).item() / 1e-6, rel=1e-4)
 
 
@@ -232,7 +232,7 @@ def test_penalties_are_added(module):
     plain = IWAE(2)(module, BATCH, step=0, noise=noise())
     total = IWAE(2) + penalty + penalty
     bound = total(module, BATCH, step=0, noise=noise())
-    added = penalty(module, BATCH, step=0, noise=noise())
+    added = penalty(module, BATCH, None, step=0, noise=noise())
     assert bound.loss.item() == pytest.approx((plain.loss + 2 * added).item())
     assert bound.terms.keys() == plain.terms.keys()
     assert total.watch == "iwae"

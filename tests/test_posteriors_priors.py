@@ -25,7 +25,7 @@ from skvae.evidence import Batch
 from skvae.exceptions import ParameterError
 from skvae.flows import FlowDistribution, build_flow
 from skvae.likelihoods import Bernoulli, Gaussian
-from skvae.models import VAEModel
+from skvae.models import Assembly
 from skvae.networks import MLP
 from skvae.objectives import ELBO
 
@@ -53,7 +53,7 @@ def noise(seed=0):
 
 
 def model_of(posterior=POSTERIORS[0], prior=PRIORS[0], likelihood=Bernoulli(), d=3):  # noqa: B008
-    spec = VAEModel((5,), d, likelihood, posterior, prior, MLP((6,)))
+    spec = Assembly((5,), d, likelihood, posterior, prior, MLP((6,)))
     return spec.build(0).double()
 
 
@@ -136,14 +136,14 @@ def test_full_covariance_is_exact_for_a_rotated_linear_model():
     """The posterior of a linear Gaussian model whose axes are not orthogonal is not diagonal."""
     g = np.random.default_rng(0)
     W, b, sigma = g.normal(size=(5, 2)), g.normal(size=5), 0.5
-    spec = VAEModel(
+    spec = Assembly(
         (5,), 2, Gaussian(scale="global"), posteriors.FullCovariance(), priors.Standard(), MLP(())
     )
     module = spec.build(0).double()
     covariance = sigma**2 * np.linalg.inv(W.T @ W + sigma**2 * np.eye(2))
     to_mean = covariance @ W.T / sigma**2
     factor = np.linalg.cholesky(covariance)
-    bound, limit = posteriors.LOG_VAR_BOUND, math.log(1e3)
+    bound, limit = posteriors.gaussian.LOG_VAR_BOUND, math.log(1e3)
     raw = bound * np.arctanh(2 * np.log(np.diag(factor)) / bound)
     below = factor[1, 0] * math.sqrt(2) / factor[1, 1]
     with torch.no_grad():
@@ -362,7 +362,7 @@ def test_fitting_the_prior_afterwards_raises_the_likelihood(trained, tmp_path, p
     vae.save(tmp_path / "m")
     again = load(tmp_path / "m")
     assert again.evaluate(test, n_samples=100) == after
-    assert again.prior == "standard"  # the parameter is what the user set; the model is what it is
+    assert again.prior == "auto"  # the parameter is what the user set; the model is what it is
 
 
 def test_fit_prior_refuses_nonsense(fitted, digits):

@@ -10,8 +10,9 @@ from torch.distributions import Beta, Categorical, Gamma, Independent, Normal
 
 from skvae import distributions, rng
 from skvae.evidence import Batch, Evidence
+from skvae.latent import Latent
 from skvae.likelihoods import Bernoulli, Gaussian, bounded_scale
-from skvae.models import VAEModel
+from skvae.models import Assembly
 from skvae.networks import ACTIVATIONS, MLP
 from skvae.objectives import ELBO
 from skvae.posteriors import Diagonal
@@ -34,7 +35,7 @@ def noise(seed=0):
 
 
 def model_of(likelihood=Bernoulli(), event_shape=(3,), d=2, network=MLP((5,))):  # noqa: B008
-    spec = VAEModel(event_shape, d, likelihood, Diagonal(), Standard(), network)
+    spec = Assembly(event_shape, d, likelihood, Diagonal(), Standard(), network)
     return spec.build(0).double()
 
 
@@ -64,7 +65,7 @@ def test_log_mean_exp_does_not_overflow():
 def test_kl_per_dimension_is_the_closed_form():
     mean, sd = torch.tensor([[0.3, -1.0]]), torch.tensor([[0.5, 2.0]])
     q = Independent(Normal(mean, sd), 1)
-    p = Standard().build(2, (3,))(None)
+    p = Standard().build(Latent(2), (3,))(None)
     expected = 0.5 * (mean**2 + sd**2 - 1) - sd.log()
     assert torch.allclose(distributions.kl_per_dimension(q, p), expected)
 
@@ -73,7 +74,7 @@ def test_kl_without_closed_form_is_none():
     mixture = torch.distributions.MixtureSameFamily(
         Categorical(torch.ones(2)), Independent(Normal(torch.zeros(2, 1), torch.ones(2, 1)), 1)
     )
-    assert distributions.kl_per_dimension(mixture, Standard().build(1, (3,))(None)) is None
+    assert distributions.kl_per_dimension(mixture, Standard().build(Latent(1), (3,))(None)) is None
 
 
 @pytest.mark.parametrize(
@@ -206,7 +207,7 @@ def test_posterior_variance_goes_far_below_and_above_one_but_stays_finite():
         assert ((sd > low) & (sd < high)).all(), (value, sd)
     wild = module(torch.tensor([[1e6], [-1e6]]))
     assert torch.isfinite(
-        distributions.kl_per_dimension(wild, Standard().build(2, (3,))(None))
+        distributions.kl_per_dimension(wild, Standard().build(Latent(2), (3,))(None))
     ).all()
 
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import pytest
 
-from skvae import likelihoods, networks, objectives, posteriors, priors
+from skvae import likelihoods, models, networks, objectives, posteriors, priors
 from skvae.exceptions import ModelFileError, ParameterError
-from skvae.models import VAEModel
+from skvae.models import Assembly
 from skvae.spec import Spec
 
 SPECS = [
@@ -39,7 +39,8 @@ SPECS = [
     objectives.Capacity(capacity=3.0),
     objectives.ELBO() + objectives.Contractive(0.5) + objectives.Contractive(0.1, 0),
     objectives.Contractive(0.25, n_probes=3),
-    VAEModel(
+    models.OneLevel(),
+    Assembly(
         event_shape=(1, 2, 2),
         n_components=3,
         likelihood=likelihoods.Gaussian(),

@@ -88,7 +88,7 @@ def test_a_detached_posterior_is_named():
         def build(self, d, context):
             return Module(d, context)
 
-    class Module(nn.Module):
+    class Module(posteriors.PosteriorModule):
         def __init__(self, d, context):
             super().__init__()
             self.head = nn.Linear(context, d)
@@ -130,7 +130,7 @@ def test_an_objective_with_randomness_of_its_own_is_named():
         def __call__(self, model, batch, *, step, noise):
             bound = super().__call__(model, batch, step=step, noise=noise)
             Loose.calls += 1
-            return Bound(bound.loss + Loose.calls, bound.terms)
+            return Bound(bound.loss + Loose.calls, bound.terms, bound.evidence)
 
     Loose.calls = 0
     with pytest.raises(AssertionError, match="all randomness comes from the noise"):

@@ -17,7 +17,7 @@ from skvae.callbacks import EarlyStopping, Epoch, History, Progress, Watcher
 from skvae.data import Source
 from skvae.exceptions import TrainingDivergedError, TrainingInterruptedWarning
 from skvae.likelihoods import Bernoulli
-from skvae.models import VAEModel
+from skvae.models import Assembly
 from skvae.networks import MLP
 from skvae.objectives import ELBO, Bound
 from skvae.posteriors import Diagonal
@@ -29,7 +29,7 @@ X = (torch.rand(96, 6, generator=rng.generator(0)) < 0.3).float()
 
 
 def module_of():
-    return VAEModel((6,), 2, Bernoulli(), Diagonal(), Standard(), MLP((8,))).build(0)
+    return Assembly((6,), 2, Bernoulli(), Diagonal(), Standard(), MLP((8,))).build(0)
 
 
 def plan(**changes):
@@ -160,7 +160,9 @@ class Poisoned(ELBO):
         type(self).calls += 1
         if self.calls in self.bad_steps:
             return Bound(
-                bound.loss * float("nan"), bound.terms | {"kl": bound.terms["kl"] * np.nan}
+                bound.loss * float("nan"),
+                bound.terms | {"kl": bound.terms["kl"] * np.nan},
+                bound.evidence,
             )
         return bound
 
@@ -194,7 +196,7 @@ def test_a_huge_gradient_is_clipped():
         def __call__(self, model, batch, *, step, noise):
             bound = super().__call__(model, batch, step=step, noise=noise)
             # Squares of 1e20 overflow in the norm: that update is skipped.
-            return Bound(bound.loss * (1e20 if step == 3 else 1e9), bound.terms)
+            return Bound(bound.loss * (1e20 if step == 3 else 1e9), bound.terms, bound.evidence)
 
     class Norms(torch.optim.SGD):
         seen = []

@@ -45,7 +45,11 @@ class Evidence:
     kl : Tensor, shape (B, g), or None
         Closed-form KL(q(z | x) || p(z)) in terms that add up, where there is one.
     draws : tuple of Tensor, shape (K, B, ...)
-        The reparameterised draws that the log-densities were evaluated at.
+        The draws that the log-densities were evaluated at.
+    posterior : Distribution or None
+        q(z | x) that they came from, batch shape (B,), for penalties.
+    auxiliary : Tensor, shape (B,), or None
+        What the model itself adds to every loss, such as the commitment of a quantiser.
     """
 
     log_px: Tensor
@@ -53,6 +57,8 @@ class Evidence:
     log_qz: Tensor
     kl: Tensor | None = None
     draws: tuple[Tensor, ...] = ()
+    posterior: Distribution | None = None
+    auxiliary: Tensor | None = None
 
     @property
     def log_w(self) -> Tensor:
@@ -92,4 +98,12 @@ class Model(Protocol):
 
     def infer(self, batch: Batch) -> Distribution:
         """q(z | x), batch shape (B,), event shape (d,)."""
+        ...
+
+    def prior_distribution(self) -> Distribution:
+        """p(z), event shape (d,)."""
+        ...
+
+    def generate(self, z: Tensor) -> Distribution:
+        """p(x | z) for z (..., d), batch shape (..., *event), one factor per cell."""
         ...

@@ -14,7 +14,7 @@ from torch.distributions import Distribution
 
 from skvae import distributions, rng
 from skvae.evidence import Batch
-from skvae.models.vae import VAEModule
+from skvae.models import LatentModule
 
 __all__ = ["Marginal", "PosteriorSample", "conditional_posterior", "log_marginal"]
 
@@ -35,7 +35,7 @@ class Marginal:
 
 
 @torch.no_grad()
-def log_marginal(module: VAEModule, batch: Batch, n_samples: int, noise: rng.Noise) -> Marginal:
+def log_marginal(module: LatentModule, batch: Batch, n_samples: int, noise: rng.Noise) -> Marginal:
     """Estimate log p(x) of every row with ``n_samples`` draws from q(z | x).
 
     The estimate is a lower bound in expectation that rises with the number of samples (Burda et
@@ -88,7 +88,7 @@ class PosteriorSample:
 
 @torch.no_grad()
 def conditional_posterior(
-    module: VAEModule,
+    module: LatentModule,
     batch: Batch,
     n_samples: int,
     noise: rng.Noise,
@@ -107,7 +107,7 @@ def conditional_posterior(
 
     Parameters
     ----------
-    module : VAEModule
+    module : LatentModule
     batch : Batch of B rows
     n_samples : int
         Draws per row, rounded up to a multiple of the number of proposals.

@@ -1,18 +1,20 @@
 """Objectives: functions of the evidence that training minimises. Everything is in nats per row."""
 
 import abc
+import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar, Literal, get_args
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from skvae.distributions import log_mean_exp
 from skvae.evidence import Batch, Evidence, Model
 from skvae.exceptions import ParameterError, did_you_mean
 from skvae.penalties import Contractive, Penalty
+from skvae.posteriors import Posterior
 from skvae.rng import Noise
 from skvae.spec import Spec, at_least
 
@@ -40,15 +42,25 @@ class Bound:
         What is minimised.
     terms : dict of str to Tensor, shape (B,)
         Per-row quantities in nats for the history, detached.
+    evidence : Evidence
+        What it was computed from.
     """
 
     loss: Tensor
     terms: dict[str, Tensor]
+    evidence: Evidence
 
 
 def _scale_by(factor: Tensor, ndim: int) -> Callable[[Tensor], Tensor]:
     shaped = factor.view(*factor.shape, *[1] * (ndim - factor.ndim))
     return lambda gradient: gradient * shaped
+
+
+def _bound(loss: Tensor, evidence: Evidence, **terms: Tensor) -> Bound:
+    """Put a result together, with what the model itself adds to every loss."""
+    if evidence.auxiliary is not None:
+        loss = loss + evidence.auxiliary.mean()
+    return Bound(loss, {**terms, **_terms(evidence)}, evidence)
 
 
 def _terms(evidence: Evidence) -> dict[str, Tensor]:
@@ -91,6 +103,21 @@ class Objective(Spec, abc.ABC, family="objective"):
     def held_out(self) -> "Objective":
         """Return what held-out rows are judged by: the bound itself, without weights on it."""
         return ELBO()
+
+    def start(self, width: int) -> "Objective":
+        """Return what is called in every update of one training run, for z of ``width`` numbers.
+
+        An objective that learns something of its own returns an object that holds it.
+        """
+        return self
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """Weights of its own, trained along with those of the model."""
+        return iter(())
+
+    def objection(self, posterior: Posterior) -> str | None:
+        """Return why this objective cannot stand with a posterior, or None where it can."""
+        return None
 
     def __add__(self, penalty: Penalty) -> "Penalized":
         """Add a penalty: ``ELBO() + Contractive(0.1)``."""
@@ -150,7 +177,7 @@ class ELBO(Objective, name="elbo"):
         if self.free_bits:
             charged = charged.clamp(min=self.free_bits)
         loss = self.weight(step) * charged.sum() - evidence.log_px.mean()
-        return Bound(loss, _terms(evidence))
+        return _bound(loss, evidence)
 
 
 @dataclass(frozen=True)
@@ -184,7 +211,7 @@ class Capacity(Objective, name="capacity"):
         evidence = model.evidence(batch, 1, noise)
         target = self.capacity * min(1.0, step / self.rise)
         deviation = (evidence.kl_rows.mean() - target).abs()
-        return Bound(self.gamma * deviation - evidence.log_px.mean(), _terms(evidence))
+        return _bound(self.gamma * deviation - evidence.log_px.mean(), evidence)
 
 
 @dataclass(frozen=True)
@@ -234,6 +261,15 @@ class IWAE(Objective, name="iwae"):
                 f"Known: {', '.join(map(repr, get_args(Gradient)))}."
             )
 
+    def objection(self, posterior: Posterior) -> str | None:
+        """These gradients are those of draws that are functions of the parameters."""
+        if posterior.reparameterized:
+            return None
+        return (
+            f"the gradient {self.gradient!r} needs draws that are differentiable functions of the "
+            "posterior's parameters"
+        )
+
     def held_out(self) -> Objective:
         """Return the same bound; how its gradient is taken does not matter."""
         return IWAE(self.n_samples, self.n_groups, self.elbo_weight, "plain")
@@ -250,7 +286,7 @@ class IWAE(Objective, name="iwae"):
             self._square_weights(evidence, log_w)
         share = self.elbo_weight
         loss = -(share * elbo + (1 - share) * iwae).mean()
-        return Bound(loss, {"iwae": iwae.detach(), **_terms(evidence)})
+        return _bound(loss, evidence, iwae=iwae.detach())
 
     def _square_weights(self, evidence: Evidence, log_w: Tensor) -> None:
         """Make the gradient that reaches the draws that of Σ w̃² ∂ log w.
@@ -299,5 +335,25 @@ class Penalized(Objective, name="penalized"):
     def __call__(self, model: Model, batch: Batch, *, step: int, noise: Noise) -> Bound:
         """Evaluate objective and penalties."""
         bound = self.objective(model, batch, step=step, noise=noise)
-        added = [p(model, batch, step=step, noise=noise) for p in self.penalties]
-        return Bound(sum(added, bound.loss), bound.terms)
+        loss = bound.loss
+        for penalty in self.penalties:
+            loss = loss + penalty(model, batch, bound.evidence, step=step, noise=noise)
+        return Bound(loss, bound.terms, bound.evidence)
+
+    def start(self, width: int) -> Objective:
+        """Start the penalties; the copy is equal in everything that a spec is compared by."""
+        return Penalized(
+            self.objective.start(width), tuple(p.start(width) for p in self.penalties)
+        )
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """Weights of the objective and its penalties."""
+        return itertools.chain(
+            self.objective.parameters(), *(p.parameters() for p in self.penalties)
+        )
+
+    def objection(self, posterior: Posterior) -> str | None:
+        """Return the first reason that any part has."""
+        parts: tuple[Objective | Penalty, ...] = (self.objective, *self.penalties)
+        reasons = (part.objection(posterior) for part in parts)
+        return next(filter(None, reasons), None)

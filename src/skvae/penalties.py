@@ -2,13 +2,15 @@
 
 import abc
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from skvae.evidence import Batch, Model
+from skvae.evidence import Batch, Evidence, Model
 from skvae.exceptions import ParameterError
+from skvae.posteriors import Posterior
 from skvae.rng import Noise
 from skvae.spec import Spec, at_least
 
@@ -16,11 +18,32 @@ __all__ = ["Contractive", "Penalty"]
 
 
 class Penalty(Spec, abc.ABC, family="penalty"):
-    """A non-negative number that training makes small, next to an objective."""
+    """A number that training makes small, next to an objective."""
 
     @abc.abstractmethod
-    def __call__(self, model: Model, batch: Batch, *, step: int, noise: Noise) -> Tensor:
-        """Evaluate the weighted penalty, shape (); randomness comes from ``noise`` only."""
+    def __call__(
+        self, model: Model, batch: Batch, evidence: Evidence, *, step: int, noise: Noise
+    ) -> Tensor:
+        """Evaluate the weighted penalty, shape (); randomness comes from ``noise`` only.
+
+        ``evidence`` is what the objective was computed from: the posterior and its draws need not
+        be computed again.
+        """
+
+    def start(self, width: int) -> "Penalty":
+        """Return what is called in every update of one training run, for z of ``width`` numbers.
+
+        A penalty that learns something of its own returns an object that holds it.
+        """
+        return self
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """Weights of its own, trained along with those of the model."""
+        return iter(())
+
+    def objection(self, posterior: Posterior) -> str | None:
+        """Return why this penalty cannot stand with a posterior, or None where it can."""
+        return None
 
 
 @dataclass(frozen=True)
@@ -52,7 +75,9 @@ class Contractive(Penalty, name="contractive"):
             )
         at_least(self.n_probes, 0, "Contractive: n_probes")
 
-    def __call__(self, model: Model, batch: Batch, *, step: int, noise: Noise) -> Tensor:
+    def __call__(
+        self, model: Model, batch: Batch, evidence: Evidence, *, step: int, noise: Noise
+    ) -> Tensor:
         """Evaluate the weighted penalty."""
         with torch.enable_grad():
             x = batch.x.detach().requires_grad_()

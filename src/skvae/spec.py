@@ -39,7 +39,7 @@ class Spec:
         if family is not None:
             cls.family, cls._registry, cls._aliases = family, {}, {}
             Spec._families[family] = cls
-        elif name is not None:
+        if name is not None:
             cls.name = name
             cls._registry[name] = cls
             for alias, fields in (aliases or {}).items():

@@ -14,7 +14,7 @@ from torch import Tensor
 from skvae import distributions, rng
 from skvae.evidence import Batch
 from skvae.likelihoods import Gaussian, Likelihood
-from skvae.models import VAEModel
+from skvae.models import Assembly
 from skvae.networks import MLP, Network
 from skvae.objectives import Objective
 from skvae.posteriors import Diagonal, Posterior
@@ -73,24 +73,26 @@ def check_posterior(spec: Posterior, d: int = 3, context: int = 5) -> None:
     features = torch.randn(4, context, generator=rng.generator(0), dtype=torch.float64)
     features.requires_grad_()
     q = module(features)
-    _same("event_shape", tuple(q.event_shape), (d,))
+    width = spec.latent(d).width
+    _same("event_shape", tuple(q.event_shape), (width,))
     _same("batch_shape", tuple(q.batch_shape), (4,))
     z = distributions.draw(q, (6,), rng.Sequential(rng.generator(0)))
-    _same("shape of a draw", tuple(z.shape), (6, 4, d))
-    _holds(z.requires_grad, "draws are reparameterised")
+    _same("shape of a draw", tuple(z.shape), (6, 4, width))
+    if spec.reparameterized:
+        _holds(z.requires_grad, "draws are reparameterised")
     carried, computed = q.log_prob(z), module(features).log_prob(z)
     _same("shape of log_prob", tuple(carried.shape), (6, 4))
     _holds(torch.allclose(carried, computed, atol=1e-5), "the density is that of the drawn point")
     (z.square().sum() + computed.sum()).backward()
     for name, parameter in module.named_parameters():
         _holds(parameter.grad is not None, f"gradients reach the parameter {name}")
-    _same("shape of the mean", tuple(module(features).mean.shape), (4, d))
+    _same("shape of the mean", tuple(module(features).mean.shape), (4, width))
 
 
 def check_prior(spec: Prior, d: int = 3, event_shape: tuple[int, ...] = (4,)) -> None:
     """Check a prior for d latent dimensions, in a small model."""
     _check_spec(spec)
-    module = VAEModel(event_shape, d, Gaussian(), Diagonal(), spec, MLP((5,))).build(0).double()
+    module = Assembly(event_shape, d, Gaussian(), Diagonal(), spec, MLP((5,))).build(0).double()
     rows = torch.randn(6, *event_shape, generator=rng.generator(0), dtype=torch.float64)
     module.calibrate(rows.mean(0), torch.ones(event_shape), rows)
     p = module.prior_distribution()
@@ -130,7 +132,7 @@ def check_network(spec: Network, event_shape: tuple[int, ...] = (4,), d: int = 3
 def check_objective(spec: Objective) -> None:
     """Check an objective on a small model."""
     _check_spec(spec)
-    module = VAEModel((4,), 2, Gaussian(), Diagonal(), Standard(), MLP((5,))).build(0).double()
+    module = Assembly((4,), 2, Gaussian(), Diagonal(), Standard(), MLP((5,))).build(0).double()
     x = torch.randn(6, 4, generator=rng.generator(0), dtype=torch.float64)
 
     def evaluate() -> Tensor:

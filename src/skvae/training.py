@@ -1,5 +1,6 @@
 """The training loop: fit → epoch → step, readable from top to bottom."""
 
+import itertools
 import math
 import signal
 import threading
@@ -18,7 +19,7 @@ from skvae.data import Source
 from skvae.distributions import draw
 from skvae.evidence import Batch
 from skvae.exceptions import TrainingDivergedError, TrainingInterruptedWarning
-from skvae.models.vae import VAEModule
+from skvae.models import LatentModule
 from skvae.objectives import Objective
 from skvae.priors import PriorModule
 
@@ -76,14 +77,21 @@ class Trainer:
 
     Parameters
     ----------
-    module : VAEModule
+    module : LatentModule
     objective : Objective
     device : torch.device
+    seed : int
+        For weights that the objective may have of its own.
     """
 
-    def __init__(self, module: VAEModule, objective: Objective, device: torch.device) -> None:
+    def __init__(
+        self, module: LatentModule, objective: Objective, device: torch.device, seed: int = 0
+    ) -> None:
         self.module, self.objective, self.device = module.to(device), objective, device
-        self.parameters = [p for p in module.parameters() if p.requires_grad]
+        with rng.isolated(seed, rng.Stream.INIT, 1):
+            self.running = objective.start(module.spec.latent.width)
+        own = itertools.chain(module.parameters(), self.running.parameters())
+        self.parameters = [p for p in own if p.requires_grad]
         self.optimizer = torch.optim.Adam(
             self.parameters, fused=device.type in ("cpu", "cuda", "mps")
         )
@@ -162,7 +170,7 @@ class Trainer:
 
     def _step(self, batch: Batch, rate: float, noise: rng.Noise) -> dict[str, Tensor]:
         self.optimizer.zero_grad(set_to_none=True)
-        bound = self.objective(self.module, batch, step=self.steps_done, noise=noise)
+        bound = self.running(self.module, batch, step=self.steps_done, noise=noise)
         bound.loss.backward()
         gradients = [p.grad for p in self.parameters if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
@@ -204,7 +212,7 @@ class Trainer:
 
 
 def fit_prior(
-    module: VAEModule, prior: PriorModule, source: Source, *, n_steps: int, seed: int
+    module: LatentModule, prior: PriorModule, source: Source, *, n_steps: int, seed: int
 ) -> None:
     """Fit a prior to the aggregate posterior of a trained model, which stays as it is.
 
@@ -221,7 +229,7 @@ def fit_prior(
         for batch in source.batches(epoch, plan.batch_size, device):
             noise = rng.Sequential(rng.generator(seed, rng.Stream.PRIOR, step, device=device))
             with torch.no_grad():
-                z = draw(module.infer(batch), (), noise)
+                z = module.prior_part(draw(module.infer(batch), (), noise))
             loss = -prior(lambda x: module.infer(Batch(x))).log_prob(z).mean()
             for parameter, gradient in zip(
                 parameters, torch.autograd.grad(loss, parameters), strict=True

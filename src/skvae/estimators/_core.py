@@ -13,12 +13,12 @@ from torch import Tensor
 from skvae import rng
 from skvae.callbacks import Watcher
 from skvae.data import Binarize, Source, Transform, binarize_by_content, check_support
-from skvae.distributions import draw, kl_per_dimension
+from skvae.distributions import draw
 from skvae.evidence import Batch
 from skvae.exceptions import ModelFileError, ParameterError
 from skvae.importance import Marginal, conditional_posterior, log_marginal
 from skvae.likelihoods import Bernoulli, Gaussian, Likelihood
-from skvae.models import GenerativeModel, VAEModel, VAEModule
+from skvae.models import Assembly, GenerativeModel, LatentModule
 from skvae.networks import MLP, Network
 from skvae.objectives import Objective
 from skvae.posteriors import Posterior
@@ -31,6 +31,8 @@ Array = NDArray[Any]
 Kind = Literal["draw", "mean"]
 
 ROWS_PER_CALL = 1024
+
+SIMPLEST = {"real": "standard", "sphere": "sphere", "one_hot": "categorical"}
 
 
 def choose_likelihood(choice: object, X: Array) -> Likelihood:
@@ -46,6 +48,13 @@ def choose_network(choice: object, hidden_layer_sizes: tuple[int, ...]) -> Netwo
     if choice in ("auto", MLP.name):
         return MLP(hidden_layer_sizes=hidden_layer_sizes)
     return Network.resolve(choice, argument="network")
+
+
+def choose_prior(choice: object, posterior: Posterior) -> Prior:
+    """Resolve a prior; ``"auto"`` is the simplest one for the space of the posterior."""
+    if choice == "auto":
+        choice = SIMPLEST[posterior.space]
+    return Prior.resolve(choice, argument="prior")
 
 
 def pick_device(choice: str) -> torch.device:
@@ -93,8 +102,8 @@ class Core:
     Arrays are flat, ``(n, D)``, in data units; D is the size of one event.
     """
 
-    spec: VAEModel
-    module: VAEModule
+    spec: Assembly
+    module: LatentModule
     transform: Transform
     binarize: Binarize
     seed: int
@@ -109,21 +118,23 @@ class Core:
         event_shape: tuple[int, ...],
         n_components: int,
         likelihood: Likelihood,
-        posterior: object,
+        posterior: Posterior,
         prior: object,
         network: Network,
+        model: object,
         binarize: Binarize,
         device: torch.device,
         seed: int,
     ) -> Self:
         """Build an untrained model that starts from the mean and spread of X."""
-        spec = VAEModel(
+        spec = Assembly(
             event_shape=event_shape,
             n_components=n_components,
             likelihood=likelihood,
-            posterior=Posterior.resolve(posterior, argument="posterior"),
-            prior=Prior.resolve(prior, argument="prior"),
+            posterior=posterior,
+            prior=choose_prior(prior, posterior),
             network=network,
+            model=GenerativeModel.resolve(model, argument="model"),
         )
         if binarize is not None and not isinstance(likelihood, Bernoulli):
             raise ParameterError(
@@ -153,9 +164,13 @@ class Core:
         epochs_done: int,
     ) -> None:
         """Train on X of shape (n, D); a second call goes on where the first ended."""
-        if self.trainer is None:
-            self.trainer = Trainer(self.module, objective, self.device)
-        self.trainer.objective = objective
+        if reason := objective.objection(self.spec.posterior):
+            raise ParameterError(
+                f"objective={objective.name!r} does not go with "
+                f"posterior={self.spec.posterior.name!r}: {reason}."
+            )
+        if self.trainer is None or self.trainer.objective != objective:
+            self.trainer = Trainer(self.module, objective, self.device, self.seed)
         self.trainer.epochs_done = epochs_done
         train = Source(self._whole(X), binarize=self.binarize, seed=plan.seed)
         held_out = None
@@ -166,12 +181,13 @@ class Core:
 
     def fit_prior(self, X: Array, prior: Prior, n_steps: int) -> None:
         """Replace the prior by one that is fitted to the aggregate posterior of X."""
+        spec = self.spec.replace(prior=prior)  # refuses what does not go together
         with rng.isolated(self.seed, rng.Stream.PRIOR):
-            module = prior.build(self.spec.n_components, self.spec.event_shape)
+            module = prior.build(spec.model.prior_latent(spec), spec.event_shape)
         source = Source(self._whole(X), binarize=self.binarize, seed=self.seed)
         module.calibrate(next(source.batches(0, ROWS_PER_CALL, torch.device("cpu"))).x)
         fit_prior(self.module, module, source, n_steps=n_steps, seed=self.seed)
-        self.spec = self.spec.replace(prior=prior)
+        self.spec = spec
         self.module.spec, self.module.prior = self.spec, module.eval()
         self.trainer = None  # it holds the parameters of the old prior
 
@@ -180,17 +196,17 @@ class Core:
         return self._per_block(X, lambda module, batch: module.infer(batch).mean)
 
     def kl_per_dimension(self, X: Array) -> Array | None:
-        """Mean KL(q(z | x) || p(z)) of each latent dimension, shape (d,), where it splits."""
+        """Mean KL(q(z | x) || p(z)) of each latent variable, shape (d,), where it splits."""
         module, dtype = self._module_for(X)
-        total = np.zeros(self.spec.n_components)
+        total: Array | float = 0.0
         with torch.no_grad():
-            prior = module.prior_distribution()
             for rows in _blocks(X):
-                kl = kl_per_dimension(module.infer(self._batch(rows, dtype)), prior)
-                if kl is None or kl.shape[1] != self.spec.n_components:
+                batch = self._batch(rows, dtype)
+                kl = module.evidence(batch, 1, rng.PerRow(batch.x, self.seed)).kl
+                if kl is None or kl.shape[1] == 1 < self.spec.latent.n_components:
                     return None
-                total += kl.double().sum(0).cpu().numpy()
-        return total / len(X)
+                total = total + kl.double().sum(0).cpu().numpy()
+        return np.asarray(total) / len(X)
 
     def decode(self, Z: Array) -> Array:
         """E[x | z] in data units, shape (n, D)."""
@@ -221,6 +237,7 @@ class Core:
 
     def marginal(self, X: Array, n_samples: int) -> dict[str, NDArray[np.float64]]:
         """Importance-sampled log p(x), ELBO, KL and effective sample size per row, in nats."""
+        self._need_density("log p(x)")
         X = self.scored(X)
         module, dtype = self._module_for(X)
         batches = (self._batch(rows, dtype) for rows in _blocks(X, 256))
@@ -237,6 +254,7 @@ class Core:
         self, X: Array, n_draws: int | None, *, n_samples: int, seed: int, kind: Kind
     ) -> Array:
         """Fill NaN: the conditional mean, shape (n, D), or draws, shape (n_draws, n, D)."""
+        self._need_density("p(missing | observed)")
         module, _ = self._module_for(X)
         filled = np.repeat(X[None], n_draws or 1, 0)  # (m, n, D)
         todo = np.flatnonzero(np.isnan(X).any(1))
@@ -250,7 +268,7 @@ class Core:
 
     def _impute_block(
         self,
-        module: VAEModule,
+        module: LatentModule,
         X: Array,
         n_draws: int | None,
         n_samples: int,
@@ -277,6 +295,13 @@ class Core:
             values = p.mean if kind == "mean" else draw(p, (), noise)
         return self._to_data(values).reshape(n_draws, len(X), -1)
 
+    def _need_density(self, what: str) -> None:
+        if not self.spec.posterior.has_density:
+            raise ParameterError(
+                f"posterior={self.spec.posterior.name!r} has no density, so {what} cannot be "
+                "estimated. Fit with posterior='diagonal' for that."
+            )
+
     @property
     def n_features(self) -> int:
         """Size D of one event."""
@@ -301,9 +326,7 @@ class Core:
         ModelFileError
             Names, shapes or types of the tensors are not those of the model.
         """
-        spec = GenerativeModel.from_json(manifest["model"])
-        if not isinstance(spec, VAEModel):
-            raise ModelFileError(f"model {spec.name!r} is not a VAE.")
+        spec = Assembly.from_json(manifest["model"])
         if manifest["binarize"] not in (None, "threshold", "stochastic"):
             raise ModelFileError(f"binarize={manifest['binarize']!r} is not known.")
         _check_sizes(manifest["model"], sum(t.numel() for t in tensors.values()))
@@ -330,13 +353,13 @@ class Core:
         transform = Transform(shift.double().numpy(), unit.double().numpy())
         return cls(spec, module, transform, manifest["binarize"], int(manifest["seed"]), device)
 
-    def _per_block(self, X: Array, function: Callable[[VAEModule, Batch], Tensor]) -> Array:
+    def _per_block(self, X: Array, function: Callable[[LatentModule, Batch], Tensor]) -> Array:
         module, dtype = self._module_for(X)
         with torch.no_grad():
             out = [function(module, self._batch(rows, dtype)).cpu().numpy() for rows in _blocks(X)]
-        return _concatenate(out, X.dtype, self.spec.n_components)
+        return _concatenate(out, X.dtype, self.spec.latent.width)
 
-    def _module_for(self, X: Array) -> tuple[VAEModule, torch.dtype]:
+    def _module_for(self, X: Array) -> tuple[LatentModule, torch.dtype]:
         """Compute in the precision of the data: float64 rows get a float64 copy of the model."""
         if X.dtype != np.float64 or self.device.type == "mps":
             return self.module, torch.float32

@@ -49,13 +49,16 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Face):  # type: ign
     posterior : str or spec, default="diagonal"
         Approximate posterior q(z | x): ``"diagonal"``, ``"full_covariance"``, ``"flow"``, or a
         spec such as ``posteriors.Flow(kind="spline")``.
-    prior : str or spec, default="standard"
-        Prior p(z): ``"standard"``, ``"gaussian_mixture"``, ``"vamp"``, ``"flow"``, or a spec such
-        as ``priors.Vamp(n_components=100)``. See also `fit_prior`.
+    prior : str or spec, default="auto"
+        Prior p(z): ``"standard"`` (which ``"auto"`` means for real z), ``"gaussian_mixture"``,
+        ``"vamp"``, ``"flow"``, or a spec such as ``priors.Vamp(n_components=100)``. See also
+        `fit_prior`.
     network : str or spec, default="auto"
         Bodies of encoder and decoder: ``"mlp"`` with ``hidden_layer_sizes``, or a spec such as
         ``networks.MLP((500, 500), activation="relu")``, for which ``hidden_layer_sizes`` is
         ignored.
+    model : str or spec, default="vae"
+        How the parts are wired: ``"vae"`` has one latent vector. See `skvae.models`.
     hidden_layer_sizes : tuple of int, default=(256, 256)
         Widths of the encoder's hidden layers, mirrored in the decoder; ``()`` is a linear model.
     objective : str or spec, default="elbo"
@@ -135,6 +138,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Face):  # type: ign
         "posterior": [str, Spec],
         "prior": [str, Spec],
         "network": [str, Spec],
+        "model": [str, Spec],
         "hidden_layer_sizes": [tuple, list],
         "objective": [str, Spec],
         "binarize": [StrOptions({"threshold", "stochastic"}), None],
@@ -164,8 +168,9 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Face):  # type: ign
         *,
         likelihood: str | Spec = "auto",
         posterior: str | Spec = "diagonal",
-        prior: str | Spec = "standard",
+        prior: str | Spec = "auto",
         network: str | Spec = "auto",
+        model: str | Spec = "vae",
         hidden_layer_sizes: tuple[int, ...] = (256, 256),
         objective: str | Spec = "elbo",
         binarize: Literal["threshold", "stochastic"] | None = None,
@@ -188,6 +193,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Face):  # type: ign
         self.posterior = posterior
         self.prior = prior
         self.network = network
+        self.model = model
         self.hidden_layer_sizes = hidden_layer_sizes
         self.objective = objective
         self.binarize = binarize
@@ -292,6 +298,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Face):  # type: ign
     def _start(self, X: Array) -> None:
         from skvae.callbacks import History
         from skvae.estimators._core import Core, choose_likelihood, choose_network, pick_device
+        from skvae.posteriors import Posterior
 
         self.likelihood_ = choose_likelihood(self.likelihood, X)
         self.history_ = History()
@@ -300,9 +307,10 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Face):  # type: ign
             event_shape=self.event_shape_,
             n_components=int(self.n_components),
             likelihood=self.likelihood_,
-            posterior=self.posterior,
+            posterior=Posterior.resolve(self.posterior, argument="posterior"),
             prior=self.prior,
             network=choose_network(self.network, self.hidden_layer_sizes),
+            model=self.model,
             binarize=self.binarize,
             device=pick_device(self.device),
             seed=seed_of(self.random_state),
@@ -370,11 +378,9 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Face):  # type: ign
         """
         check_is_fitted(self)
         values = check_array(to_numpy(Z), dtype=[np.float64, np.float32], input_name="Z")
-        d = self._core.spec.n_components
+        d = self._core.spec.latent.width
         if values.shape[1] != d:
-            raise DataError(
-                f"Z has {values.shape[1]} columns, but this model has n_components={d}."
-            )
+            raise DataError(f"Z has {values.shape[1]} columns, but z of this model has {d}.")
         return self._contained(self._core.decode(values))
 
     # -- generate -------------------------------------------------------------------------
@@ -568,7 +574,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Face):  # type: ign
 
     @property
     def _n_features_out(self) -> int:
-        return self._core.spec.n_components
+        return self._core.spec.latent.width
 
     def _needs_positive_data(self) -> bool:
         if self.likelihood == "auto":

@@ -1,6 +1,7 @@
 """Generative models: which conditional distributions there are and how they are wired."""
 
-from skvae.models.base import GenerativeModel
-from skvae.models.vae import VAEModel, VAEModule
+from skvae.models.assembly import Assembly
+from skvae.models.base import GenerativeModel, LatentModule
+from skvae.models.vae import OneLevel, VAEModule
 
-__all__ = ["GenerativeModel", "VAEModel", "VAEModule"]
+__all__ = ["Assembly", "GenerativeModel", "LatentModule", "OneLevel", "VAEModule"]

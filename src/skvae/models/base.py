@@ -1,17 +1,149 @@
-"""What every generative model is: a spec that fixes the shapes of its weights."""
+"""What every generative model is, however it is wired: p(z), p(x | z), q(z | x) for a flat z."""
 
 import abc
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution
 
+from skvae import distributions, rng
+from skvae.evidence import Batch, Evidence
+from skvae.exceptions import ParameterError
+from skvae.latent import Latent
+from skvae.priors import PriorModule
 from skvae.spec import Spec
 
-__all__ = ["GenerativeModel"]
+if TYPE_CHECKING:
+    from skvae.models.assembly import Assembly
+
+__all__ = ["GenerativeModel", "LatentModule"]
 
 
 class GenerativeModel(Spec, abc.ABC, family="model"):
-    """Description of a model; `build` makes the module."""
+    """Choice of which conditional distributions there are and how they are wired.
+
+    A model of several latent vectors has one flat z all the same: its levels side by side. The
+    laws p(z) and q(z | x) are then chains, and whatever works for one vector works for it.
+    """
 
     @abc.abstractmethod
-    def build(self, seed: int) -> nn.Module:
-        """Return the module with weights that are a function of the seed."""
+    def build(self, parts: "Assembly") -> "LatentModule":
+        """Return the module, with weights from torch's global generator."""
+
+    @abc.abstractmethod
+    def latent(self, parts: "Assembly") -> Latent:
+        """Return the space of the whole z."""
+
+    def prior_latent(self, parts: "Assembly") -> Latent:
+        """Return the space of that part of z which the prior describes: all of it by default."""
+        return self.latent(parts)
+
+    def check(self, parts: "Assembly") -> None:
+        """Refuse parts that cannot stand together.
+
+        Raises
+        ------
+        ParameterError
+            Names the parts and the reason.
+        """
+        if reason := parts.prior.objection(parts.posterior):
+            raise ParameterError(
+                f"prior={parts.prior.name!r} does not go with "
+                f"posterior={parts.posterior.name!r}: {reason}."
+            )
+
+
+class LatentModule(nn.Module, abc.ABC):
+    """Wires encoder, posterior, prior, decoder and likelihood.
+
+    Takes x in model units; log p(x | z) is in data units all the same. Subclasses say how z is
+    inferred, what it is before x is seen, and what x is given z; the rest follows from these.
+    """
+
+    log_unit: Tensor
+    prior: PriorModule
+
+    def __init__(self, spec: "Assembly") -> None:
+        super().__init__()
+        self.spec = spec
+        self._body_dtype: torch.dtype | None = None
+        self.register_buffer("log_unit", torch.zeros(spec.event_shape))
+        self.likelihood = spec.likelihood.build(spec.event_shape)
+        self.encoder = spec.network.build_encoder(spec.event_shape)
+        self.prior = spec.prior.build(spec.model.prior_latent(spec), spec.event_shape)
+
+    @abc.abstractmethod
+    def infer(self, batch: Batch) -> Distribution:
+        """q(z | x), batch shape (B,), event shape (d,); hidden cells are ignored."""
+
+    @abc.abstractmethod
+    def prior_distribution(self) -> Distribution:
+        """p(z), event shape (d,)."""
+
+    @abc.abstractmethod
+    def generate(self, z: Tensor) -> Distribution:
+        """p(x | z) for z (..., d), batch shape (..., *event), one factor per cell."""
+
+    @abc.abstractmethod
+    def evidence(
+        self, batch: Batch, n_samples: int, noise: rng.Noise, *, path_only: bool = False
+    ) -> Evidence:
+        """Log-densities at ``n_samples`` draws z ~ q(z | x)."""
+
+    def prior_part(self, z: Tensor) -> Tensor:
+        """Return the part of z (..., d) that the prior describes."""
+        return z
+
+    @contextmanager
+    def autocast(self, dtype: torch.dtype | None) -> Iterator[None]:
+        """Run the bodies of encoder and decoder in a lower precision; all densities stay as is."""
+        self._body_dtype = dtype
+        try:
+            yield
+        finally:
+            self._body_dtype = None
+
+    def _body(self, body: nn.Module, x: Tensor, *args: Tensor | None) -> Tensor:
+        if self._body_dtype is None:
+            out: Tensor = body(x, *args)
+            return out
+        with torch.autocast(x.device.type, self._body_dtype):
+            out = body(x, *args)
+        return out.to(x.dtype)
+
+    def calibrate(self, mean: Tensor, unit: Tensor, rows: Tensor) -> None:
+        """Pass the training data to the parts that start from them.
+
+        Parameters
+        ----------
+        mean, unit : Tensor, shape (*event,)
+            Mean in model units, and how many data units one model unit is.
+        rows : Tensor, shape (n, *event)
+            Some rows in model units, in random order.
+        """
+        self.log_unit.copy_(unit.log())
+        self.encoder.calibrate(mean, rows)
+        self.likelihood.calibrate(mean, unit, rows)
+        self.prior.calibrate(rows)
+
+    def log_joint(
+        self, batch: Batch, z: Tensor, prior: Distribution | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Log p(x | z) over the observed cells and log p(z), each (K, B), for z (K, B, d)."""
+        log_px = self._log_px(batch, self.generate(z))
+        return log_px, (prior or self.prior_distribution()).log_prob(z)
+
+    def _log_px(self, batch: Batch, p: Distribution) -> Tensor:
+        """Log-density of the observed cells in data units, summed, for p (K, B, *event)."""
+        x = batch.x
+        if batch.mask is not None:  # NaN in a hidden cell would poison the gradient
+            x = torch.where(batch.mask, x, torch.zeros((), dtype=x.dtype))
+        event_dims = len(self.spec.event_shape)
+        p = self.likelihood.adapt(p, x, batch.mask)
+        log_px = distributions.masked_sum(p.log_prob(x), batch.mask, event_dims)
+        # d(model units) / d(data units), of the cells that count
+        log_unit = self.log_unit if batch.mask is None else self.log_unit.expand_as(x)
+        return log_px - distributions.masked_sum(log_unit, batch.mask, event_dims)
