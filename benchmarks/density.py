@@ -163,9 +163,8 @@ def main():
                 RESULTS.parent.mkdir(exist_ok=True)
                 kept[name] = found[name]
                 RESULTS.write_text(json.dumps(kept, indent=2, sort_keys=True) + "\n")
-    print(
-        "| row | published | −log p(x), nats | to `vae`, paired | −ELBO | epochs | minutes | date |"
-    )
+    columns = ["row", "published", "−log p(x)", "to `vae`, paired", "−ELBO", "epochs", "minutes"]
+    print("| " + " | ".join([*columns, "date"]) + " |")
     print("|---|---|---:|---:|---:|---:|---:|---|")
     for name in names:
         r = found[name]
