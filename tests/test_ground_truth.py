@@ -47,7 +47,7 @@ def linear_vae(W, b, *, exact=True):
         module.likelihood.raw_scale.fill_(limit * math.atanh(math.log(SIGMA) / limit))
         if exact:
             to_mean = np.linalg.inv(M) @ W.T
-            bound = posteriors.LOG_VAR_BOUND
+            bound = posteriors.gaussian.LOG_VAR_BOUND
             raw = bound * np.arctanh(-np.log(precision) / bound)
             weight = np.vstack([to_mean, np.zeros((d, D))])
             bias = np.concatenate([-to_mean @ b, raw])

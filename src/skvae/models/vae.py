@@ -71,15 +71,17 @@ class VAEModule(LatentModule):
         features = self._body(self.encoder, batch.x, batch.mask)
         q: Distribution = self.posterior(features)
         z = distributions.draw(q, (n_samples,), noise)  # (K, B, d)
+        point = z.view_as(z) if path_only else z
         prior = self.prior_distribution()
         return Evidence(
-            log_px=self._log_px(batch, self._decode(self.posterior.embed(z, q))),
-            log_pz=prior.log_prob(z),
-            log_qz=(self._fixed_posterior(features) if path_only else q).log_prob(z),
+            log_px=self._log_px(batch, self._decode(self.posterior.embed(point, q))),
+            log_pz=prior.log_prob(point),
+            log_qz=(self._fixed_posterior(features) if path_only else q).log_prob(point),
             kl=distributions.kl_per_dimension(q, prior),
             draws=(z,),
             posterior=q,
             auxiliary=self.posterior.auxiliary(q),
+            points=(point,) if path_only else (),
         )
 
     def _fixed_posterior(self, features: Tensor) -> Distribution:
