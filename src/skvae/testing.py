@@ -170,6 +170,7 @@ def check_penalty(spec: Penalty) -> None:
         running = spec.start(module.spec.latent.width)
     value = running(module, batch, evidence, step=3, noise=rng.Sequential(rng.generator(2)))
     _same("shape of the penalty", tuple(value.shape), ())
+    _holds(value.requires_grad, "the penalty has a gradient")
     value.backward()
     gradients = [p.grad for p in module.parameters() if p.grad is not None]
     _holds(any((g != 0).any() for g in gradients), "the penalty changes some weight of the model")

@@ -25,7 +25,7 @@ class DecoderGradient(Penalty, name="decoder_gradient"):
     weight : float
     n_probes : int
         Random directions of z in which the Jacobian is measured for each row (an unbiased
-        estimate, one forward derivative each); 0 measures along all axes, which is exact.
+        estimate, one double backward pass each); 0 measures along all axes, which is exact.
 
     References
     ----------
@@ -47,6 +47,10 @@ class DecoderGradient(Penalty, name="decoder_gradient"):
         self, model: Model, batch: Batch, evidence: Evidence, *, step: int, noise: Noise
     ) -> Tensor:
         """Evaluate the weighted penalty."""
+
+        def mean(z: Tensor) -> Tensor:
+            return model.generate(z).mean
+
         z = evidence.draws[0][0]  # (B, d)
         if self.n_probes:  # E[‖J v‖²] = ‖J‖² for v ~ N(0, I) (Hutchinson, 1989)
             probes = noise.normal((self.n_probes,), z.detach())  # (n, B, d)
@@ -55,7 +59,7 @@ class DecoderGradient(Penalty, name="decoder_gradient"):
             probes = eye.unsqueeze(1).expand(-1, *z.shape)  # (d, B, d)
         total = torch.zeros((), dtype=z.dtype, device=z.device)
         for probe in probes:
-            change = torch.func.jvp(lambda z: model.generate(z).mean, (z,), (probe,))[1]
+            _, change = torch.autograd.functional.jvp(mean, z, probe, create_graph=True)
             total = total + change.square().sum() / len(z)
         return self.weight * total / max(1, self.n_probes)
 
