@@ -19,7 +19,15 @@ from torch.distributions import (
 from skvae import rng
 from skvae.rng import Noise
 
-__all__ = ["DiagonalMixture", "bounded", "draw", "kl_per_dimension", "log_mean_exp", "masked_sum"]
+__all__ = [
+    "DiagonalMixture",
+    "Point",
+    "bounded",
+    "draw",
+    "kl_per_dimension",
+    "log_mean_exp",
+    "masked_sum",
+]
 
 
 def masked_sum(values: Tensor, mask: Tensor | None, event_dims: int) -> Tensor:
@@ -137,6 +145,38 @@ class DiagonalMixture(Distribution):
         return torch.logsumexp(log_weight - 0.5 * (squares + constant), -1)
 
 
+class Point(Distribution):
+    """All mass at one point.
+
+    There is no density. ``log_prob`` is 0 by convention: the point carries all probability, and a
+    term log q(z | x) then drops out of every sum.
+
+    Parameters
+    ----------
+    mean : Tensor, shape (*batch_shape, d)
+    """
+
+    arg_constraints: dict[str, constraints.Constraint] = {}
+    has_rsample = True
+
+    def __init__(self, mean: Tensor) -> None:
+        super().__init__(mean.shape[:-1], mean.shape[-1:], validate_args=False)
+        self._mean = mean
+
+    @property
+    def mean(self) -> Tensor:
+        """The point."""
+        return self._mean
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> "Point":
+        """Return the same law for another batch shape."""
+        return Point(self._mean.expand(*batch_shape, -1))
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Zeros, shape (...), for points (..., d)."""
+        return value.new_zeros(value.shape[:-1])
+
+
 @singledispatch
 def draw(distribution: Distribution, shape: tuple[int, ...], noise: Noise) -> Tensor:
     """Draw from a distribution (reparameterised where possible) with explicit noise.
@@ -190,6 +230,11 @@ def _(distribution: Bernoulli, shape: tuple[int, ...], noise: Noise) -> Tensor:
 def _(distribution: MultivariateNormal, shape: tuple[int, ...], noise: Noise) -> Tensor:
     eps = noise.normal(shape, distribution.loc)
     return distribution.loc + (distribution.scale_tril @ eps.unsqueeze(-1)).squeeze(-1)
+
+
+@draw.register
+def _(distribution: Point, shape: tuple[int, ...], noise: Noise) -> Tensor:
+    return distribution.mean.expand(*shape, *distribution.mean.shape)
 
 
 @draw.register

@@ -7,7 +7,7 @@ nowhere else. Objectives, held-out likelihood and imputation read it from here.
 from dataclasses import dataclass
 from typing import Protocol
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from skvae.distributions import log_mean_exp
@@ -50,6 +50,10 @@ class Evidence:
         q(z | x) that they came from, batch shape (B,), for penalties.
     auxiliary : Tensor, shape (B,), or None
         What the model itself adds to every loss, such as the commitment of a quantiser.
+    points : tuple of Tensor
+        With ``path_only``: the draws once more, as a node that only the log-densities depend on.
+        An objective may scale the gradient that passes there, and a penalty that is computed from
+        ``draws`` is not scaled along.
     """
 
     log_px: Tensor
@@ -59,6 +63,7 @@ class Evidence:
     draws: tuple[Tensor, ...] = ()
     posterior: Distribution | None = None
     auxiliary: Tensor | None = None
+    points: tuple[Tensor, ...] = ()
 
     @property
     def log_w(self) -> Tensor:
@@ -85,6 +90,8 @@ class Evidence:
 
 class Model(Protocol):
     """What an objective needs of a model."""
+
+    decoder: nn.Module
 
     def evidence(
         self, batch: Batch, n_samples: int, noise: Noise, *, path_only: bool = False

@@ -2,7 +2,6 @@
 
 import abc
 import itertools
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar, Literal, get_args
@@ -13,20 +12,36 @@ from torch import Tensor, nn
 from skvae.distributions import log_mean_exp
 from skvae.evidence import Batch, Evidence, Model
 from skvae.exceptions import ParameterError, did_you_mean
-from skvae.penalties import Contractive, Penalty
+from skvae.penalties import (
+    DIP,
+    MMD,
+    Contractive,
+    DecoderGradient,
+    DecoderWeights,
+    FactorVAE,
+    Penalty,
+    TotalCorrelation,
+)
 from skvae.posteriors import Posterior
 from skvae.rng import Noise
-from skvae.spec import Spec, at_least
+from skvae.spec import Spec, at_least, check_finite
 
 __all__ = [
+    "DIP",
     "ELBO",
     "IWAE",
+    "MMD",
     "Bound",
     "Capacity",
     "Contractive",
+    "DecoderGradient",
+    "DecoderWeights",
+    "FactorVAE",
     "Objective",
     "Penalized",
     "Penalty",
+    "Reconstruction",
+    "TotalCorrelation",
 ]
 
 Gradient = Literal["plain", "stl", "dreg"]
@@ -69,15 +84,6 @@ def _terms(evidence: Evidence) -> dict[str, Tensor]:
         "reconstruction": evidence.log_px.mean(0).detach(),
         "kl": evidence.kl_rows.detach(),
     }
-
-
-def _check_finite(spec: Spec, *names: str) -> None:
-    for name in names:
-        value = getattr(spec, name)
-        if not 0 <= value < math.inf:
-            raise ParameterError(
-                f"{type(spec).__name__}: {name} must be finite and >= 0; received {value!r}."
-            )
 
 
 def _check_count(spec: Spec, least: int, *names: str) -> None:
@@ -159,7 +165,7 @@ class ELBO(Objective, name="elbo"):
     n_samples: int = 1
 
     def __post_init__(self) -> None:
-        _check_finite(self, "beta", "free_bits")
+        check_finite(self, "beta", "free_bits")
         _check_count(self, 0, "warmup", "cycle")
         _check_count(self, 1, "n_samples")
 
@@ -203,8 +209,14 @@ class Capacity(Objective, name="capacity"):
     rise: int = 5000
 
     def __post_init__(self) -> None:
-        _check_finite(self, "capacity", "gamma")
+        check_finite(self, "capacity", "gamma")
         _check_count(self, 1, "rise")
+
+    def objection(self, posterior: Posterior) -> str | None:
+        """The target is a number of nats."""
+        if posterior.has_density:
+            return None
+        return "the KL of a posterior without a density is not a number of nats"
 
     def __call__(self, model: Model, batch: Batch, *, step: int, noise: Noise) -> Bound:
         """Evaluate the objective."""
@@ -212,6 +224,25 @@ class Capacity(Objective, name="capacity"):
         target = self.capacity * min(1.0, step / self.rise)
         deviation = (evidence.kl_rows.mean() - target).abs()
         return _bound(self.gamma * deviation - evidence.log_px.mean(), evidence)
+
+
+@dataclass(frozen=True)
+class Reconstruction(Objective, name="reconstruction"):
+    """E_q[log p(x | z)] alone: the autoencoder, with ``posterior="deterministic"``.
+
+    Codes then lie wherever they like; `VAE.fit_prior` finds out where, so that one can sample.
+    """
+
+    watch: ClassVar[str] = "reconstruction"
+
+    def held_out(self) -> Objective:
+        """Return the objective itself: it makes no bound on log p(x)."""
+        return self
+
+    def __call__(self, model: Model, batch: Batch, *, step: int, noise: Noise) -> Bound:
+        """Evaluate the objective."""
+        evidence = model.evidence(batch, 1, noise)
+        return _bound(-evidence.log_px.mean(), evidence)
 
 
 @dataclass(frozen=True)
@@ -231,6 +262,10 @@ class IWAE(Objective, name="iwae"):
         with K. ``"dreg"`` (doubly reparameterised [3]_) has the same expectation and a ratio that
         rises. ``"stl"`` (sticking the landing [4]_) drops the score term; for K = 1 both agree,
         for K > 1 it is biased.
+    pooled_decoder : bool
+        Decoder and prior get the gradient of the one bound over all M · K draws, the encoder that
+        of the average of M: PIWAE(M, K) [2]_. A tighter bound is better for the one and worse for
+        the other. The loss has the value of the average.
 
     References
     ----------
@@ -245,6 +280,7 @@ class IWAE(Objective, name="iwae"):
     n_groups: int = 1
     elbo_weight: float = 0.0
     gradient: Gradient = "dreg"
+    pooled_decoder: bool = False
 
     watch: ClassVar[str] = "iwae"
 
@@ -260,9 +296,16 @@ class IWAE(Objective, name="iwae"):
                 f"IWAE: gradient={self.gradient!r} is not known.{hint} "
                 f"Known: {', '.join(map(repr, get_args(Gradient)))}."
             )
+        if self.pooled_decoder and self.n_groups == 1:
+            raise ParameterError(
+                "IWAE: pooled_decoder=True needs n_groups > 1; with one group there is nothing to "
+                "pool."
+            )
 
     def objection(self, posterior: Posterior) -> str | None:
-        """These gradients are those of draws that are functions of the parameters."""
+        """Weights need densities, and these gradients draws that are functions of parameters."""
+        if not posterior.has_density:
+            return "importance weights need the density of z, and this posterior has none"
         if posterior.reparameterized:
             return None
         return (
@@ -282,10 +325,12 @@ class IWAE(Objective, name="iwae"):
         log_w = evidence.log_w.unflatten(0, (self.n_groups, self.n_samples))  # (M, K, B)
         iwae = log_mean_exp(log_w, 1).mean(0)  # (B,)
         elbo = log_w.mean((0, 1))
-        if self.gradient == "dreg":
-            self._square_weights(evidence, log_w)
         share = self.elbo_weight
         loss = -(share * elbo + (1 - share) * iwae).mean()
+        if self.pooled_decoder:
+            loss = self._pool(loss, evidence, log_w.detach())
+        elif self.gradient == "dreg":
+            self._square_weights(evidence, log_w)
         return _bound(loss, evidence, iwae=iwae.detach())
 
     def _square_weights(self, evidence: Evidence, log_w: Tensor) -> None:
@@ -299,9 +344,32 @@ class IWAE(Objective, name="iwae"):
         now = flat + (1 - self.elbo_weight) * weight
         wanted = flat + (1 - self.elbo_weight) * weight**2
         factor = torch.where(now > 0, wanted / now, 0).flatten(0, 1)  # (M · K, B)
-        for z in evidence.draws:
+        for z in evidence.points or evidence.draws:
             if z.requires_grad:
                 z.register_hook(_scale_by(factor, z.ndim))
+
+    def _pool(self, loss: Tensor, evidence: Evidence, log_w: Tensor) -> Tensor:
+        """Return the same value with gradients of different weights for the two networks.
+
+        Σ a ∂ log p(x, z) is what decoder and prior get, a the weight of a draw among all. It also
+        reaches z, whose share there is to be b, its weight within its group; b − a is added to
+        the gradient of each draw, rather than that multiplied by b / a, for a may be 0.
+        """
+        share, m, k = self.elbo_weight, *log_w.shape[:2]
+        within = torch.softmax(log_w, 1)  # (M, K, B)
+        if self.gradient == "dreg":
+            within = within**2
+        a = share / (m * k) + (1 - share) * torch.softmax(log_w.flatten(0, 1), 0)  # (M · K, B)
+        b = share / (m * k) + (1 - share) * within.flatten(0, 1) / m
+        log_joint = evidence.log_px + evidence.log_pz
+        total = (a * log_joint - b * evidence.log_qz).sum(0).mean()
+        draws = [z for z in evidence.draws if z.requires_grad]
+        if draws and log_joint.requires_grad:
+            slopes = torch.autograd.grad(log_joint.sum(), draws, retain_graph=True)
+            for z, slope in zip(draws, slopes, strict=True):
+                change = (slope * z).flatten(2).sum(-1) * (b - a)  # (M · K, B)
+                total = total + change.sum(0).mean()
+        return loss.detach() - (total - total.detach())
 
 
 @dataclass(frozen=True)
@@ -341,7 +409,7 @@ class Penalized(Objective, name="penalized"):
         return Bound(loss, bound.terms, bound.evidence)
 
     def start(self, width: int) -> Objective:
-        """Start the penalties; the copy is equal in everything that a spec is compared by."""
+        """Start all parts."""
         return Penalized(
             self.objective.start(width), tuple(p.start(width) for p in self.penalties)
         )

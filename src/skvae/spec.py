@@ -11,11 +11,12 @@ A name in a model file is looked up in this registry and nowhere else: a file ca
 """
 
 import dataclasses
+import math
 from typing import Any, ClassVar, Self
 
 from skvae.exceptions import ModelFileError, ParameterError, did_you_mean
 
-__all__ = ["Spec", "at_least"]
+__all__ = ["Spec", "at_least", "check_finite"]
 
 
 class Spec:
@@ -143,3 +144,18 @@ def at_least(value: object, minimum: int, where: str) -> None:
     """
     if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
         raise ParameterError(f"{where} must be an integer >= {minimum}; received {value!r}.")
+
+
+def check_finite(spec: Spec, *names: str) -> None:
+    """Check fields of a spec that are weights: finite numbers that are not negative.
+
+    Raises
+    ------
+    ParameterError
+    """
+    for name in names:
+        value = getattr(spec, name)
+        if not 0 <= value < math.inf:
+            raise ParameterError(
+                f"{type(spec).__name__}: {name} must be finite and >= 0; received {value!r}."
+            )

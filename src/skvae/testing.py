@@ -1,4 +1,4 @@
-"""Contract checks for people who write their own likelihood, posterior, prior, network, objective.
+"""Contract checks for people who write likelihoods, posteriors, priors, networks, objectives.
 
 Each raises an ``AssertionError`` that says which part of the contract is broken, and returns
 nothing where all holds. They need no test runner::
@@ -16,7 +16,8 @@ from skvae.evidence import Batch
 from skvae.likelihoods import Gaussian, Likelihood
 from skvae.models import Assembly
 from skvae.networks import MLP, Network
-from skvae.objectives import Objective
+from skvae.objectives import ELBO, Objective
+from skvae.penalties import Penalty
 from skvae.posteriors import Diagonal, Posterior
 from skvae.priors import Prior, Standard
 from skvae.spec import Spec
@@ -25,6 +26,7 @@ __all__ = [
     "check_likelihood",
     "check_network",
     "check_objective",
+    "check_penalty",
     "check_posterior",
     "check_prior",
 ]
@@ -134,10 +136,12 @@ def check_objective(spec: Objective) -> None:
     _check_spec(spec)
     module = Assembly((4,), 2, Gaussian(), Diagonal(), Standard(), MLP((5,))).build(0).double()
     x = torch.randn(6, 4, generator=rng.generator(0), dtype=torch.float64)
+    with rng.isolated(0):
+        running = spec.start(module.spec.latent.width)
 
     def evaluate() -> Tensor:
         noise = rng.Sequential(rng.generator(1))
-        bound = spec(module, Batch(x), step=3, noise=noise)
+        bound = running(module, Batch(x), step=3, noise=noise)
         _same("shape of the loss", tuple(bound.loss.shape), ())
         _holds(torch.isfinite(bound.loss), "the loss is finite")
         _holds({spec.watch, "elbo", "kl"} <= bound.terms.keys(), "terms has elbo, kl and `watch`")
@@ -151,6 +155,25 @@ def check_objective(spec: Objective) -> None:
     first.backward()
     for name, parameter in module.named_parameters():
         _holds(parameter.grad is not None, f"gradients reach the weight {name}")
+    for parameter in running.parameters():
+        _holds(parameter.grad is not None, "gradients reach the weights that `start` made")
+
+
+def check_penalty(spec: Penalty) -> None:
+    """Check a penalty on a small model, next to the ELBO."""
+    _check_spec(spec)
+    check_objective(ELBO() + spec)
+    module = Assembly((4,), 2, Gaussian(), Diagonal(), Standard(), MLP((5,))).build(0).double()
+    batch = Batch(torch.randn(6, 4, generator=rng.generator(0), dtype=torch.float64))
+    evidence = module.evidence(batch, 3, rng.Sequential(rng.generator(1)))
+    with rng.isolated(0):
+        running = spec.start(module.spec.latent.width)
+    value = running(module, batch, evidence, step=3, noise=rng.Sequential(rng.generator(2)))
+    _same("shape of the penalty", tuple(value.shape), ())
+    _holds(value.requires_grad, "the penalty has a gradient")
+    value.backward()
+    gradients = [p.grad for p in module.parameters() if p.grad is not None]
+    _holds(any((g != 0).any() for g in gradients), "the penalty changes some weight of the model")
 
 
 def _check_spec(spec: Spec) -> None:

@@ -47,8 +47,9 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Face):  # type: ign
         ``"auto"`` takes Bernoulli where all values are 0 or 1 and Gaussian otherwise; see the
         attribute ``likelihood_``.
     posterior : str or spec, default="diagonal"
-        Approximate posterior q(z | x): ``"diagonal"``, ``"full_covariance"``, ``"flow"``, or a
-        spec such as ``posteriors.Flow(kind="spline")``.
+        Approximate posterior q(z | x): ``"diagonal"``, ``"full_covariance"``, ``"flow"``,
+        ``"deterministic"`` (an autoencoder), or a spec such as
+        ``posteriors.Flow(kind="spline")``.
     prior : str or spec, default="auto"
         Prior p(z): ``"standard"`` (which ``"auto"`` means for real z), ``"gaussian_mixture"``,
         ``"vamp"``, ``"flow"``, or a spec such as ``priors.Vamp(n_components=100)``. See also
@@ -62,8 +63,9 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Face):  # type: ign
     hidden_layer_sizes : tuple of int, default=(256, 256)
         Widths of the encoder's hidden layers, mirrored in the decoder; ``()`` is a linear model.
     objective : str or spec, default="elbo"
-        What is maximised: ``"elbo"``, ``"iwae"``, ``"capacity"``, or a spec such as
-        ``objectives.ELBO(beta=4.0)`` or ``objectives.IWAE(n_samples=5, gradient="dreg")``.
+        What is maximised: ``"elbo"``, ``"iwae"``, ``"capacity"``, ``"reconstruction"``, or a spec
+        such as ``objectives.ELBO(beta=4.0)`` or ``objectives.IWAE(n_samples=5)``, to which
+        penalties can be added: ``ELBO() + objectives.TotalCorrelation(5.0)``.
     binarize : {None, "threshold", "stochastic"}, default=None
         For data in [0, 1] under a Bernoulli likelihood. ``"threshold"`` compares with 0.5.
         ``"stochastic"`` draws the training targets afresh in every epoch and the rows that are

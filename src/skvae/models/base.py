@@ -65,6 +65,7 @@ class LatentModule(nn.Module, abc.ABC):
 
     log_unit: Tensor
     prior: PriorModule
+    decoder: nn.Module
 
     def __init__(self, spec: "Assembly") -> None:
         super().__init__()

@@ -11,6 +11,7 @@ from skvae import distributions, rng
 from skvae.evidence import Batch, Evidence
 from skvae.latent import Latent
 from skvae.models.base import GenerativeModel, LatentModule
+from skvae.posteriors import PosteriorModule
 
 if TYPE_CHECKING:
     from skvae.models.assembly import Assembly
@@ -71,19 +72,35 @@ class VAEModule(LatentModule):
         features = self._body(self.encoder, batch.x, batch.mask)
         q: Distribution = self.posterior(features)
         z = distributions.draw(q, (n_samples,), noise)  # (K, B, d)
+        point = z.view_as(z) if path_only else z
         prior = self.prior_distribution()
         return Evidence(
-            log_px=self._log_px(batch, self._decode(self.posterior.embed(z, q))),
-            log_pz=prior.log_prob(z),
-            log_qz=(self._fixed_posterior(features) if path_only else q).log_prob(z),
+            log_px=self._log_px(batch, self._decode(self.posterior.embed(point, q))),
+            log_pz=prior.log_prob(point),
+            log_qz=self._path_log_q(features, point) if path_only else q.log_prob(z),
             kl=distributions.kl_per_dimension(q, prior),
             draws=(z,),
             posterior=q,
             auxiliary=self.posterior.auxiliary(q),
+            points=(point,) if path_only else (),
         )
 
-    def _fixed_posterior(self, features: Tensor) -> Distribution:
-        """The same q(z | x), cut off from the gradient of its parameters."""
-        weights = {name: p.detach() for name, p in self.posterior.named_parameters()}
-        q: Distribution = torch.func.functional_call(self.posterior, weights, features.detach())
-        return q
+    def _path_log_q(self, features: Tensor, z: Tensor) -> Tensor:
+        """Return log q(z | x), cut off from the gradient of its parameters."""
+        density = _Density(self.posterior)
+        weights = {name: p.detach() for name, p in density.named_parameters()}
+        log_q: Tensor = torch.func.functional_call(density, weights, (features.detach(), z))
+        return log_q
+
+
+class _Density(torch.nn.Module):
+    """A posterior's density as one call: a flow looks its weights up when it is evaluated."""
+
+    def __init__(self, posterior: PosteriorModule) -> None:
+        super().__init__()
+        self.posterior = posterior
+
+    def forward(self, features: Tensor, z: Tensor) -> Tensor:
+        """Return log q(z | x) for features (B, context) and z (K, B, d)."""
+        log_q: Tensor = self.posterior(features).log_prob(z)
+        return log_q

@@ -40,12 +40,14 @@ class Posterior(Spec, abc.ABC, family="posterior"):
     """Choice of q(z | x).
 
     ``space`` is where z lives. ``reparameterized`` says whether a draw is a
-    differentiable function of the parameters, ``has_density`` whether q has a log-density at all.
+    differentiable function of the parameters, ``has_density`` whether q has a log-density at all,
+    ``factorizes`` whether it is an ``Independent`` of laws of one coordinate each.
     """
 
     space: ClassVar[Space] = "real"
     reparameterized: ClassVar[bool] = True
     has_density: ClassVar[bool] = True
+    factorizes: ClassVar[bool] = False
 
     @abc.abstractmethod
     def build(self, d: int, context: int) -> PosteriorModule:

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +33,8 @@ class Diagonal(Posterior, name="diagonal"):
     ----------
     .. [1] Kingma and Welling, "Auto-Encoding Variational Bayes", 2014, arXiv:1312.6114
     """
+
+    factorizes: ClassVar[bool] = True
 
     def build(self, d: int, context: int) -> PosteriorModule:
         """Return the module for d latent dimensions and ``context`` features."""

@@ -1,49 +1,16 @@
-"""Terms that are added to an objective: ``ELBO() + Contractive(0.1)``."""
+"""Encoders that change little with x."""
 
-import abc
-import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from skvae.evidence import Batch, Evidence, Model
-from skvae.exceptions import ParameterError
-from skvae.posteriors import Posterior
+from skvae.penalties.base import Penalty
 from skvae.rng import Noise
-from skvae.spec import Spec, at_least
+from skvae.spec import at_least, check_finite
 
-__all__ = ["Contractive", "Penalty"]
-
-
-class Penalty(Spec, abc.ABC, family="penalty"):
-    """A number that training makes small, next to an objective."""
-
-    @abc.abstractmethod
-    def __call__(
-        self, model: Model, batch: Batch, evidence: Evidence, *, step: int, noise: Noise
-    ) -> Tensor:
-        """Evaluate the weighted penalty, shape (); randomness comes from ``noise`` only.
-
-        ``evidence`` is what the objective was computed from: the posterior and its draws need not
-        be computed again.
-        """
-
-    def start(self, width: int) -> "Penalty":
-        """Return what is called in every update of one training run, for z of ``width`` numbers.
-
-        A penalty that learns something of its own returns an object that holds it.
-        """
-        return self
-
-    def parameters(self) -> Iterator[nn.Parameter]:
-        """Weights of its own, trained along with those of the model."""
-        return iter(())
-
-    def objection(self, posterior: Posterior) -> str | None:
-        """Return why this penalty cannot stand with a posterior, or None where it can."""
-        return None
+__all__ = ["Contractive"]
 
 
 @dataclass(frozen=True)
@@ -69,10 +36,7 @@ class Contractive(Penalty, name="contractive"):
     n_probes: int = 1
 
     def __post_init__(self) -> None:
-        if not 0 <= self.weight < math.inf:
-            raise ParameterError(
-                f"Contractive: weight must be finite and >= 0; received {self.weight!r}."
-            )
+        check_finite(self, "weight")
         at_least(self.n_probes, 0, "Contractive: n_probes")
 
     def __call__(

@@ -1,0 +1,18 @@
+"""Terms that are added to an objective: ``ELBO() + Contractive(0.1)``."""
+
+from skvae.penalties.base import Penalty
+from skvae.penalties.contractive import Contractive
+from skvae.penalties.decoder import DecoderGradient, DecoderWeights
+from skvae.penalties.disentangle import DIP, FactorVAE, TotalCorrelation
+from skvae.penalties.mmd import MMD
+
+__all__ = [
+    "DIP",
+    "MMD",
+    "Contractive",
+    "DecoderGradient",
+    "DecoderWeights",
+    "FactorVAE",
+    "Penalty",
+    "TotalCorrelation",
+]

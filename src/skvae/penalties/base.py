@@ -1,0 +1,43 @@
+"""What a penalty is."""
+
+import abc
+from collections.abc import Iterator
+
+from torch import Tensor, nn
+
+from skvae.evidence import Batch, Evidence, Model
+from skvae.posteriors import Posterior
+from skvae.rng import Noise
+from skvae.spec import Spec
+
+__all__ = ["Penalty"]
+
+
+class Penalty(Spec, abc.ABC, family="penalty"):
+    """A number that training makes small, next to an objective."""
+
+    @abc.abstractmethod
+    def __call__(
+        self, model: Model, batch: Batch, evidence: Evidence, *, step: int, noise: Noise
+    ) -> Tensor:
+        """Evaluate the weighted penalty, shape (); randomness comes from ``noise`` only.
+
+        ``evidence`` is what the objective was computed from: the posterior and its draws need not
+        be computed again.
+        """
+
+    def start(self, width: int) -> "Penalty":
+        """Return what is called in every update of one training run, for z of ``width`` numbers.
+
+        A penalty that learns something of its own returns an object that holds it, and moves that
+        to the device and precision of the z that it sees.
+        """
+        return self
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """Weights of its own, trained along with those of the model."""
+        return iter(())
+
+    def objection(self, posterior: Posterior) -> str | None:
+        """Return why this penalty cannot stand with a posterior, or None where it can."""
+        return None
