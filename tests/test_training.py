@@ -22,7 +22,15 @@ from skvae.networks import MLP
 from skvae.objectives import ELBO, Bound
 from skvae.posteriors import Diagonal
 from skvae.priors import Standard
-from skvae.training import MAX_GRADIENT_NORM, Plan, Trainer, auto_batch_size, auto_epochs
+from skvae.training import (
+    MAX_GRADIENT_NORM,
+    MAX_RECOVERIES,
+    MAX_SKIPPED,
+    Plan,
+    Trainer,
+    auto_batch_size,
+    auto_epochs,
+)
 
 CPU = torch.device("cpu")
 X = (torch.rand(96, 6, generator=rng.generator(0)) < 0.3).float()
@@ -78,7 +86,7 @@ def test_epochs_are_reported_in_nats_per_row():
         assert v["valid_elbo"] == pytest.approx(v["valid_reconstruction"] - v["valid_kl"])
         assert -6 < v["train_elbo"] < 0
     assert recorder.ended == 1
-    assert trainer.steps_done == 9
+    assert trainer.at.steps_done == 9
     assert not trainer.module.training
 
 
@@ -175,7 +183,7 @@ def test_one_bad_update_is_skipped_and_poisons_nothing():
     trainer = Trainer(module_of(), poisoned({2, 5}), CPU)
     recorder = Recorder()
     trainer.fit(Source(X), None, plan(), [recorder])
-    assert trainer.steps_done == 10
+    assert trainer.at.steps_done == 10
     assert all(torch.isfinite(v).all() for v in weights(trainer.module).values())
     assert all(np.isfinite(e.values["train_elbo"]) for e in recorder.epochs)
 
@@ -184,11 +192,37 @@ def test_skipping_for_ever_ends_with_an_error_that_names_the_term():
     trainer = Trainer(module_of(), poisoned(range(4, 1000)), CPU)
     recorder = Recorder()
     with pytest.raises(
-        TrainingDivergedError, match=r"epoch \d+ after 3 updates.*\(kl\).*learning_rate"
+        TrainingDivergedError,
+        match=r"epoch \d+ after 3 updates: not finite were kl, also.*learning_rate",
     ):
         trainer.fit(Source(X), None, plan(max_epochs=50), [recorder])
     assert all(torch.isfinite(v).all() for v in weights(trainer.module).values())
     assert recorder.ended == 1
+    assert trainer.running.calls == 3 + (MAX_RECOVERIES + 1) * MAX_SKIPPED
+
+
+def test_after_several_bad_updates_the_last_good_state_comes_back_with_a_smaller_step():
+    """Epochs have 3 updates; those from the 8th to the 12th fail, in the third and fourth."""
+    trainer, states = Trainer(module_of(), poisoned(range(8, 13)), CPU), []
+
+    class Keep(Recorder):
+        def epoch_ended(self, module, epoch):
+            states.append(weights(module))
+            return super().epoch_ended(module, epoch)
+
+    recorder = Keep()
+    trainer.fit(Source(X), None, plan(max_epochs=5, schedule=False), [recorder])
+    assert [e.values["learning_rate"] for e in recorder.epochs] == [0.01] * 4 + [0.005]
+    assert trainer.at.recoveries == 1
+    assert not same(states[1], states[2])  # the 7th update was taken
+    assert same(states[2], states[3])  # and that is where training went back to
+    assert not same(states[3], states[4])
+
+
+def test_skipping_every_other_update_is_not_accepted_for_ever():
+    trainer = Trainer(module_of(), poisoned(set(range(1000)) - set(range(3, 1000, 4))), CPU)
+    with pytest.raises(TrainingDivergedError, match="learning rate halved 3 times"):
+        trainer.fit(Source(X), None, plan(max_epochs=100))
 
 
 def test_a_huge_gradient_is_clipped():
@@ -209,7 +243,7 @@ def test_a_huge_gradient_is_clipped():
     trainer.optimizer = Norms(trainer.parameters, lr=1.0)
     with pytest.raises(TrainingDivergedError, match="the gradient"):
         trainer.fit(Source(X), None, plan(max_epochs=9))
-    assert trainer.steps_done == 3
+    assert trainer.at.steps_done == 3
     assert np.allclose(Norms.seen, MAX_GRADIENT_NORM, rtol=1e-3)
     assert all(torch.isfinite(v).all() for v in weights(trainer.module).values())
 
@@ -249,7 +283,7 @@ def test_a_handler_of_the_host_program_is_left_alone():
     finally:
         signal.signal(signal.SIGINT, before)
     assert heard == [signal.SIGINT]
-    assert trainer.epochs_done == 3
+    assert trainer.at.epochs_done == 3
 
 
 def test_interrupted_fit_gives_a_usable_estimator():

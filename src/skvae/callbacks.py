@@ -44,6 +44,13 @@ class Watcher:
     def fit_ended(self, module: nn.Module) -> None:
         """React to the end of training, however it came about."""
 
+    def state(self) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+        """Return JSON values and tensors that a checkpoint keeps."""
+        return {}, {}
+
+    def load_state(self, values: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
+        """Go on from what `state` returned."""
+
 
 class History(Watcher, Sequence[dict[str, float]]):
     """The epochs of a fit.
@@ -84,6 +91,14 @@ class History(Watcher, Sequence[dict[str, float]]):
         """Append the epoch."""
         self.rows.append({"epoch": float(epoch.number), **epoch.values})
 
+    def state(self) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+        """Return the epochs so far."""
+        return {"rows": self.rows}, {}
+
+    def load_state(self, values: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
+        """Replace the epochs."""
+        self.rows = [dict(row) for row in values["rows"]]
+
 
 @dataclass
 class EarlyStopping(Watcher):
@@ -117,6 +132,19 @@ class EarlyStopping(Watcher):
         else:
             self._waited += 1
         return self.patience is not None and self._waited >= self.patience
+
+    def state(self) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+        """Return the best weights and what they are compared by."""
+        if self._weights is None:
+            return {}, {}
+        names = ("best", "best_epoch", "_reference", "_waited")
+        return {name: getattr(self, name) for name in names}, self._weights
+
+    def load_state(self, values: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
+        """Go on from the best weights so far, if there are any."""
+        for name, value in values.items():
+            setattr(self, name, value)
+        self._weights = tensors or None
 
     def fit_ended(self, module: nn.Module) -> None:
         """Restore the best weights."""

@@ -129,11 +129,15 @@ def fit(
         Path, Parameter(name=["--output", "-o"], help="File for the model (.safetensors).")
     ],
     divide_by: DivideBy = 1.0,
+    resume: Annotated[
+        bool, Parameter(negative=(), help="Go on from the state in --checkpoint, if there is one.")
+    ] = False,
     options: Options = Options(),
     **parameters: Any,
 ) -> None:
     """Train a model on DATA and save it."""
     _check_target(output, options.force)
+    _check_resume(parameters.get("checkpoint"), resume)
     X, event_shape = _load(data, divide_by, options)
     rows = X.values
     if parameters.get("event_shape") is None:
@@ -351,6 +355,17 @@ def _load(
 def _columns(vae: VAE) -> list[str] | None:
     names = getattr(vae, "feature_names_in_", None)
     return None if names is None else [str(n) for n in names]
+
+
+def _check_resume(directory: str | None, resume: bool) -> None:
+    """Going on from an earlier state must be meant."""
+    if resume and directory is None:
+        raise ParameterError("--resume needs --checkpoint DIR, where the state of the fit is.")
+    if directory is not None and not resume and any(Path(directory).glob("*.safetensors")):
+        raise ParameterError(
+            f"{directory} holds the state of a fit that was ended early. Pass --resume to go on "
+            "from there, or delete it to begin again."
+        )
 
 
 def _check_target(output: Path | None, force: bool) -> None:

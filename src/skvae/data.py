@@ -135,12 +135,17 @@ class Source:
     def __len__(self) -> int:
         return len(self.x)
 
-    def batches(self, epoch: int, size: int, device: torch.device) -> Iterator[Batch]:
-        """Yield all rows once, in an order that is a function of (seed, epoch)."""
+    def batches(
+        self, epoch: int, size: int, device: torch.device, *, skip: int = 0
+    ) -> Iterator[Batch]:
+        """Yield all rows once, in an order that is a function of (seed, epoch).
+
+        ``skip`` leaves out the first batches, of an epoch that was interrupted after them.
+        """
         order = torch.randperm(
             len(self), generator=rng.generator(self.seed, rng.Stream.ORDER, epoch)
         )
-        for step, index in enumerate(order.split(size)):
+        for step, index in enumerate(order.split(size)[skip:], skip):
             yield self._batch(self.x[index], device, epoch, step)
 
     def in_order(self, size: int, device: torch.device) -> Iterator[Batch]:

@@ -11,6 +11,7 @@ Every error is also the built-in that a caller would catch without knowing this 
     └── MissingExtraError (ImportError)    an optional dependency is not installed
 
     SkvaeWarning (UserWarning)
+    ├── CheckpointWarning                  a checkpoint could not be written; training goes on
     └── TrainingInterruptedWarning         Ctrl-C ended the fit early; the model is usable
 """
 
@@ -18,6 +19,7 @@ import difflib
 from collections.abc import Iterable
 
 __all__ = [
+    "CheckpointWarning",
     "DataError",
     "DatasetError",
     "MissingExtraError",
@@ -67,6 +69,10 @@ class MissingExtraError(SkvaeError, ImportError):
 
 class SkvaeWarning(UserWarning):
     """Root of all warnings of this library."""
+
+
+class CheckpointWarning(SkvaeWarning):
+    """A checkpoint could not be written; training goes on without it."""
 
 
 class TrainingInterruptedWarning(SkvaeWarning):

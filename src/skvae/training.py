@@ -2,31 +2,36 @@
 
 import itertools
 import math
+import os
 import signal
 import threading
 import time
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from skvae import rng
 from skvae.callbacks import Epoch, Watcher
+from skvae.checkpoint import Checkpoint
 from skvae.data import Source
 from skvae.distributions import draw
 from skvae.evidence import Batch
 from skvae.exceptions import TrainingDivergedError, TrainingInterruptedWarning
 from skvae.models import LatentModule
-from skvae.objectives import Objective
+from skvae.objectives import Bound, Objective
 from skvae.priors import PriorModule
 
 __all__ = ["Plan", "Trainer", "auto_batch_size", "auto_epochs", "fit_prior"]
 
 MAX_GRADIENT_NORM = 1000.0
-MAX_CONSECUTIVE_SKIPS = 10
+MAX_SKIPPED = 5  # updates in a row that are not finite before going back
+MAX_RECOVERIES = 3
+RECENT = 64
 
 
 def auto_batch_size(n: int) -> int:
@@ -72,6 +77,22 @@ class Plan:
         return self.learning_rate * rise * 0.5 * (1 + math.cos(math.pi * step / steps))
 
 
+@dataclass
+class Position:
+    """Where a fit stands; with the seed, this decides all that comes."""
+
+    first_epoch: int = 0  # of this fit, which may go on from an earlier one
+    first_step: int = 0
+    epochs_done: int = 0
+    steps_done: int = 0
+    rate: float = 0.0  # of the last update
+    batch: int = 0  # next in the epoch that is under way
+    skipped: int = 0  # updates in a row that were not finite
+    tried: int = 0  # recent updates, and how many of them were skipped
+    failed: int = 0
+    recoveries: int = 0
+
+
 class Trainer:
     """Holds a model and its optimiser across calls to `fit`.
 
@@ -95,9 +116,9 @@ class Trainer:
         self.optimizer = torch.optim.Adam(
             self.parameters, fused=device.type in ("cpu", "cuda", "mps")
         )
-        self.epochs_done = 0
-        self.steps_done = 0
-        self._skipped = 0
+        self.at = Position()
+        self._sums = _Sums()
+        self._good: dict[str, Tensor] = {}
 
     def fit(
         self,
@@ -105,34 +126,42 @@ class Trainer:
         valid: Source | None,
         plan: Plan,
         watchers: Sequence[Watcher] = (),
+        checkpoint: Checkpoint | None = None,
     ) -> None:
         """Train until the plan is done, a watcher stops it, or the user does.
+
+        Where the checkpoint holds a state of this very fit, go on from there.
 
         Raises
         ------
         TrainingDivergedError
-            When many updates in a row were non-finite. The weights are those of the last finite
-            update, or the best ones where a watcher keeps them.
+            When updates stayed non-finite even with a smaller learning rate. The weights are the
+            last good ones, or the best ones where a watcher keeps them.
         """
-        steps = plan.max_epochs * math.ceil(len(train) / plan.batch_size)
-        first_step = self.steps_done
+        self.at = replace(
+            Position(epochs_done=self.at.epochs_done, steps_done=self.at.steps_done),
+            first_epoch=self.at.epochs_done,
+            first_step=self.at.steps_done,
+        )
+        self._sums = _Sums()
+        self._good = self._snapshot()
         self.module.train()
+        complete = False
         try:
+            if checkpoint is not None:
+                if (found := checkpoint.read()) is not None:
+                    self._load(*found, watchers)
+                checkpoint.write(*self._state(watchers))
             for watcher in watchers:
                 watcher.fit_started(self.module)
-            with _stop_at_batch_end() as interrupted, self.module.autocast(plan.dtype):
-                for _ in range(plan.max_epochs):
-                    epoch = self._epoch(train, valid, plan, first_step, steps, interrupted)
-                    if interrupted.is_set() or epoch is None:
-                        break
-                    # Every watcher sees every epoch, also the one that ends training.
-                    votes = [w.epoch_ended(self.module, epoch) for w in watchers]
-                    if any(votes):
-                        break
-            if interrupted.is_set():
+            with _stop_at_batch_end() as stop, self.module.autocast(plan.dtype):
+                complete = self._epochs(train, valid, plan, watchers, checkpoint, stop)
+                if checkpoint is not None and stop.signal is not None:
+                    checkpoint.write(*self._state(watchers))
+            if stop.signal == signal.SIGINT:
                 warnings.warn(
-                    f"Training was interrupted after {self.epochs_done} epochs and "
-                    f"{self.steps_done} updates; the model keeps the best weights so far.",
+                    f"Training was interrupted after {self.at.epochs_done} epochs and "
+                    f"{self.at.steps_done} updates; the model keeps the best weights so far.",
                     TrainingInterruptedWarning,
                     stacklevel=4,
                 )
@@ -140,63 +169,103 @@ class Trainer:
             self.module.eval()
             for watcher in watchers:
                 watcher.fit_ended(self.module)
+        if checkpoint is not None and complete:
+            checkpoint.remove()
 
-    def _epoch(
+    def _epochs(
         self,
         train: Source,
         valid: Source | None,
         plan: Plan,
-        first_step: int,
-        steps: int,
-        interrupted: threading.Event,
-    ) -> Epoch | None:
-        start = time.perf_counter()
-        sums = _Sums()
-        rate = plan.learning_rate
-        for i, batch in enumerate(train.batches(self.epochs_done, plan.batch_size, self.device)):
-            rate = plan.rate(self.steps_done - first_step, steps)
-            noise = rng.generator(
-                plan.seed, rng.Stream.NOISE, self.epochs_done, i, device=self.device
-            )
-            sums.add(self._step(batch, rate, rng.Sequential(noise)))
-            if interrupted.is_set():
-                return None
-        self.epochs_done += 1
-        values = sums.means("train_")
-        if valid is not None:
-            values |= self._validate(valid, plan)
-        values |= {"learning_rate": rate, "seconds": time.perf_counter() - start}
-        return Epoch(self.epochs_done, values)
+        watchers: Sequence[Watcher],
+        checkpoint: Checkpoint | None,
+        stop: "_Stop",
+    ) -> bool:
+        """Run the epochs that are left; False if a signal ended them."""
+        while self.at.epochs_done < self.at.first_epoch + plan.max_epochs:
+            start = time.perf_counter()
+            self._steps(train, plan, watchers, checkpoint, stop)
+            if stop.signal is not None:
+                return False
+            values = self._sums.means("train_")
+            self._sums = _Sums()
+            self.at.epochs_done += 1
+            self.at.batch = 0
+            if valid is not None:
+                values |= self._validate(valid, plan)
+            values |= {"learning_rate": self.at.rate, "seconds": time.perf_counter() - start}
+            epoch = Epoch(self.at.epochs_done, values)
+            self._good = self._snapshot()
+            # Every watcher sees every epoch, also the one that ends training.
+            votes = [w.epoch_ended(self.module, epoch) for w in watchers]
+            if any(votes):
+                break
+        return True
 
-    def _step(self, batch: Batch, rate: float, noise: rng.Noise) -> dict[str, Tensor]:
+    def _steps(
+        self,
+        train: Source,
+        plan: Plan,
+        watchers: Sequence[Watcher],
+        checkpoint: Checkpoint | None,
+        stop: "_Stop",
+    ) -> None:
+        """Run the updates that are left of an epoch."""
+        per_epoch = math.ceil(len(train) / plan.batch_size)
+        epoch = self.at.epochs_done
+        for batch in train.batches(epoch, plan.batch_size, self.device, skip=self.at.batch):
+            rate = plan.rate(self.at.steps_done - self.at.first_step, plan.max_epochs * per_epoch)
+            self.at.rate = rate * 0.5**self.at.recoveries
+            noise = rng.generator(
+                plan.seed, rng.Stream.NOISE, epoch, self.at.batch, device=self.device
+            )
+            self.at.batch += 1
+            self._sums.add(self._step(batch, rng.Sequential(noise)))
+            if checkpoint is not None and checkpoint.due:
+                checkpoint.write(*self._state(watchers))
+            if stop.signal is not None:
+                break
+
+    def _step(self, batch: Batch, noise: rng.Noise) -> dict[str, Tensor]:
+        self.at.tried += 1
+        if self.at.tried >= RECENT:
+            self.at.tried //= 2
+            self.at.failed //= 2
         self.optimizer.zero_grad(set_to_none=True)
-        bound = self.running(self.module, batch, step=self.steps_done, noise=noise)
+        bound = self.running(self.module, batch, step=self.at.steps_done, noise=noise)
         bound.loss.backward()
         gradients = [p.grad for p in self.parameters if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
         if not torch.isfinite(norm + bound.loss.detach()):
-            return self._skip(bound.terms)
+            return self._skip(bound)
         if norm > MAX_GRADIENT_NORM:
             torch.nn.utils.clip_grads_with_norm_(self.parameters, MAX_GRADIENT_NORM, norm)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = self.at.rate
         self.optimizer.step()
-        self.steps_done += 1
-        self._skipped = 0
+        self.at.steps_done += 1
+        self.at.skipped = 0
         return bound.terms
 
-    def _skip(self, terms: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Leave the weights alone; give up when it happens again and again."""
-        self._skipped += 1
-        if self._skipped >= MAX_CONSECUTIVE_SKIPS:
-            bad = [name for name, v in terms.items() if not torch.isfinite(v).all()]
-            raise TrainingDivergedError(
-                f"Training diverged in epoch {self.epochs_done + 1} after {self.steps_done} "
-                f"updates: {self._skipped} in a row were not finite "
-                f"({', '.join(bad) or 'the gradient'}). The weights are those of the last finite "
-                "update. Try a smaller learning_rate, or look for extreme values in the data."
-            )
-        return {}
+    def _skip(self, bound: Bound) -> dict[str, Tensor]:
+        """Leave the weights alone; when that does not help, go back and take smaller steps."""
+        self.at.skipped += 1
+        self.at.failed += 1
+        mostly = self.at.failed >= MAX_SKIPPED and 2 * self.at.failed > self.at.tried
+        if self.at.skipped < MAX_SKIPPED and not mostly:
+            return {}
+        if self.at.recoveries < MAX_RECOVERIES:
+            self._restore(self._good)
+            self.at.recoveries += 1
+            self.at.skipped = self.at.tried = self.at.failed = 0
+            return {}
+        bad = [name for name, v in bound.terms.items() if not torch.isfinite(v).all()]
+        raise TrainingDivergedError(
+            f"Training diverged in epoch {self.at.epochs_done + 1} after {self.at.steps_done} "
+            f"updates: not finite were {', '.join(bad) or 'the gradient'}, also with the learning "
+            f"rate halved {MAX_RECOVERIES} times. The weights are the last good ones. Try a "
+            "smaller learning_rate, or look for extreme values in the data."
+        )
 
     @torch.no_grad()
     def _validate(self, valid: Source, plan: Plan) -> dict[str, float]:
@@ -209,6 +278,57 @@ class Trainer:
             sums.add(bound.terms)
         self.module.train()
         return sums.means("valid_")
+
+    def _tensors(self) -> dict[str, Tensor]:
+        """Everything that updates change: weights, buffers, and the optimiser's averages."""
+        tensors = {f"module.{k}": v for k, v in self.module.state_dict().items()}
+        tensors |= {f"running.{i}": p.data for i, p in enumerate(self.running.parameters())}
+        for i, parameter in enumerate(self.parameters):
+            for name, value in self.optimizer.state.get(parameter, {}).items():
+                tensors[f"optimizer.{i}.{name}"] = value
+        return tensors
+
+    def _snapshot(self) -> dict[str, Tensor]:
+        return {k: v.detach().clone() for k, v in self._tensors().items()}
+
+    @torch.no_grad()
+    def _restore(self, tensors: dict[str, Tensor]) -> None:
+        for name, tensor in self._tensors().items():
+            if not name.startswith("optimizer."):
+                tensor.copy_(tensors[name])
+        self.optimizer.state.clear()
+        for name, value in tensors.items():
+            if name.startswith("optimizer."):
+                _, i, key = name.split(".")
+                self.optimizer.state[self.parameters[int(i)]][key] = value.detach().clone()
+
+    def _state(self, watchers: Sequence[Watcher]) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """Return all that `_load` needs to go on exactly."""
+        tensors = {f"now.{k}": v for k, v in self._tensors().items()}
+        tensors |= {f"good.{k}": v for k, v in self._good.items()}
+        tensors |= {f"sums.{k}": v for k, v in self._sums.totals.items()}
+        described = []
+        for i, watcher in enumerate(watchers):
+            values, own = watcher.state()
+            described.append(values)
+            tensors |= {f"watcher.{i}.{k}": v for k, v in own.items()}
+        state = {"at": asdict(self.at), "rows": self._sums.rows, "watchers": described}
+        return state, tensors
+
+    def _load(
+        self, state: dict[str, Any], tensors: dict[str, Tensor], watchers: Sequence[Watcher]
+    ) -> None:
+        tensors = {k: v.to(self.device) for k, v in tensors.items()}
+        self._restore(_below("now.", tensors))
+        self._good = _below("good.", tensors)
+        self._sums.totals, self._sums.rows = _below("sums.", tensors), int(state["rows"])
+        self.at = Position(**state["at"])
+        for i, (watcher, values) in enumerate(zip(watchers, state["watchers"], strict=True)):
+            watcher.load_state(values, _below(f"watcher.{i}.", tensors))
+
+
+def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
 
 def fit_prior(
@@ -261,25 +381,38 @@ class _Sums:
         return {prefix + name: float(t) / max(self.rows, 1) for name, t in self.totals.items()}
 
 
-@contextmanager
-def _stop_at_batch_end() -> Iterator[threading.Event]:
-    """Turn the first Ctrl-C into a flag that is read between updates; the second is immediate.
+@dataclass
+class _Stop:
+    """The signal that asked for an end, if one did."""
 
-    Only the main thread may install a handler; elsewhere, and where the host program has put in a
-    handler of its own, Ctrl-C stays what it is.
+    signal: int | None = None
+
+
+@contextmanager
+def _stop_at_batch_end() -> Iterator[_Stop]:
+    """Turn the first Ctrl-C or SIGTERM into a flag that is read between updates.
+
+    The second Ctrl-C is immediate; after SIGTERM, whatever handled it before does so at the end.
+    Only the main thread may install handlers; elsewhere, and where the host program has put in a
+    handler of its own for Ctrl-C, it stays what it is.
     """
-    flag = threading.Event()
-    main = threading.current_thread() is threading.main_thread()
-    if not main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-        yield flag
-        return
+    stop = _Stop()
+    before: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            before[signal.SIGINT] = signal.default_int_handler
+        before[signal.SIGTERM] = signal.getsignal(signal.SIGTERM)
 
     def handle(number: int, frame: object) -> None:
-        flag.set()
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        stop.signal = number
+        signal.signal(number, before[number])
 
-    signal.signal(signal.SIGINT, handle)
+    for number in before:
+        signal.signal(number, handle)
     try:
-        yield flag
+        yield stop
     finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if stop.signal == signal.SIGTERM:
+            os.kill(os.getpid(), signal.SIGTERM)

@@ -33,6 +33,11 @@ def load(path: str | os.PathLike[str]) -> VAE:
     from skvae import serialization
 
     manifest, tensors = serialization.read(path)
+    if "fingerprint" in manifest:
+        raise ModelFileError(
+            f"{path} cannot be loaded: it is the checkpoint of a fit that was ended early. Run "
+            "that fit again with the same data and parameters, and it goes on from there."
+        )
     name = manifest.get("estimator")
     if not isinstance(name, str) or name not in _ESTIMATORS:
         raise ModelFileError(f"{path} cannot be loaded: estimator {name!r} is not known here.")

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from skvae import rng
 from skvae.callbacks import Watcher
+from skvae.checkpoint import Checkpoint, fingerprint_of
 from skvae.data import Binarize, Source, Transform, binarize_by_content, check_support
 from skvae.distributions import draw
 from skvae.evidence import Batch
@@ -162,6 +163,7 @@ class Core:
         plan: Plan,
         watchers: Sequence[Watcher],
         epochs_done: int,
+        checkpoint: str | None = None,
     ) -> None:
         """Train on X of shape (n, D); a second call goes on where the first ended."""
         if reason := objective.objection(self.spec.posterior):
@@ -171,13 +173,25 @@ class Core:
             )
         if self.trainer is None or self.trainer.objective != objective:
             self.trainer = Trainer(self.module, objective, self.device, self.seed)
-        self.trainer.epochs_done = epochs_done
+        self.trainer.at.epochs_done = epochs_done
         train = Source(self._whole(X), binarize=self.binarize, seed=plan.seed)
         held_out = None
         if valid is not None:
             seed = rng.seed_from(plan.seed, rng.Stream.VALIDATION)
             held_out = Source(self._whole(valid), binarize=self.binarize, seed=seed)
-        self.trainer.fit(train, held_out, plan, watchers)
+        place = None
+        if checkpoint is not None:
+            description = {
+                "model": self.spec.to_json(),
+                "objective": objective.to_json(),
+                "binarize": self.binarize,
+                "plan": {**dataclasses.asdict(plan), "dtype": str(plan.dtype)},
+                "early_stopping": valid is not None,
+                "epochs done before": epochs_done,
+            }
+            tensors = [train.x, *self.module.state_dict().values()]
+            place = Checkpoint(checkpoint, fingerprint_of(description, *tensors))
+        self.trainer.fit(train, held_out, plan, watchers, place)
 
     def fit_prior(self, X: Array, prior: Prior, n_steps: int) -> None:
         """Replace the prior by one that is fitted to the aggregate posterior of X."""

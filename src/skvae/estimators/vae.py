@@ -95,6 +95,10 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Face):  # type: ign
         follows the dtype of X (float64 rows are computed in float64).
     device : str, default="auto"
         ``"cpu"``, ``"cuda"``, ``"mps"``, ...
+    checkpoint : str or None, default=None
+        Directory for the state of the fit, written every 30 seconds. A fit that was ended from
+        outside goes on from there when it is started again with the same data and parameters, and
+        ends with the same weights, bit for bit. A completed fit removes it.
     warm_start : bool, default=False
         Go on from the last fit's weights instead of starting afresh.
     random_state : int, RandomState, Generator or None, default=None
@@ -154,6 +158,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Face):  # type: ign
         "tol": [Interval(Real, 0, None, closed="left")],
         "precision": [StrOptions({"auto", "float32", "bfloat16"})],
         "device": [str],
+        "checkpoint": [str, None],
         "warm_start": ["boolean"],
         "random_state": ["random_state", np.random.Generator],
         "verbose": ["verbose"],
@@ -186,6 +191,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Face):  # type: ign
         tol: float = 1e-4,
         precision: Literal["float32", "bfloat16", "auto"] = "float32",
         device: str = "auto",
+        checkpoint: str | None = None,
         warm_start: bool = False,
         random_state: Seed = None,
         verbose: int = 0,
@@ -209,6 +215,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Face):  # type: ign
         self.tol = tol
         self.precision = precision
         self.device = device
+        self.checkpoint = checkpoint
         self.warm_start = warm_start
         self.random_state = random_state
         self.verbose = verbose
@@ -346,7 +353,13 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Face):  # type: ign
             watchers.append(Progress(plan.max_epochs, type(self).__name__))
         try:
             self._core.train(
-                train, valid, objective, plan, watchers, epochs_done=len(self.history_)
+                train,
+                valid,
+                objective,
+                plan,
+                watchers,
+                epochs_done=len(self.history_),
+                checkpoint=None if one_pass else self.checkpoint,
             )
         finally:
             self.n_iter_ = max(1, len(self.history_))
