@@ -3,5 +3,15 @@
 from skvae.posteriors.base import Posterior, PosteriorModule
 from skvae.posteriors.flow import Flow
 from skvae.posteriors.gaussian import Diagonal, FullCovariance
+from skvae.posteriors.mixture import Mixture
+from skvae.posteriors.sphere import VonMisesFisher
 
-__all__ = ["Diagonal", "Flow", "FullCovariance", "Posterior", "PosteriorModule"]
+__all__ = [
+    "Diagonal",
+    "Flow",
+    "FullCovariance",
+    "Mixture",
+    "Posterior",
+    "PosteriorModule",
+    "VonMisesFisher",
+]
