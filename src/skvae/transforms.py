@@ -219,6 +219,19 @@ class Householder(VectorTransform):
         return _reflect(y, self.v) * self.flip
 
 
+def _orthonormal(v: Tensor) -> Tensor:
+    """First M rows of (H_1 … H_M)ᵀ for unit normals v (*batch, M, d), M ≤ d.
+
+    The product of the mirrors is I − Vᵀ S⁻¹ V with S upper triangular, S + Sᵀ = V Vᵀ (Joffrain et
+    al., "Accumulating Householder Transformations, Revisited", 2006).
+    """
+    m, d = v.shape[-2:]
+    eye = torch.eye(m, d, dtype=v.dtype, device=v.device)
+    s = (v @ v.mT).triu(1) + 0.5 * eye[:, :m]
+    solved: Tensor = torch.linalg.solve_triangular(s, v[..., :m], upper=True)
+    return eye - solved.mT @ v
+
+
 class Sylvester(VectorTransform):
     """z + Q R tanh(R̃ Qᵀz + b) [1]_.
 
@@ -244,11 +257,7 @@ class Sylvester(VectorTransform):
 
     def __init__(self, normals: Tensor, square: Tensor, diagonals: Tensor, b: Tensor) -> None:
         super().__init__()
-        m, d = normals.shape[-2:]
-        q = torch.eye(d, dtype=normals.dtype, device=normals.device)[:m]  # rows: columns of Q
-        for normal in reversed(unit(normals).unbind(-2)):
-            q = _reflect(q, normal.unsqueeze(-2))
-        self.q = q  # (*batch, M, d)
+        self.q = _orthonormal(unit(normals))  # (*batch, M, d), its rows are the columns of Q
         square = bounded(square, BOUND)
         r, r_tilde = bounded(diagonals, sqrt(1 - MIN_SLOPE)).unbind(-2)
         self.r = square.triu(1) + torch.diag_embed(r)
