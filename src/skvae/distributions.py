@@ -21,12 +21,14 @@ from skvae.rng import Noise
 
 __all__ = [
     "DiagonalMixture",
+    "EqualMixture",
     "Point",
     "bounded",
     "draw",
     "kl_per_dimension",
     "log_mean_exp",
     "masked_sum",
+    "unit",
 ]
 
 
@@ -69,6 +71,15 @@ def bounded(raw: Tensor, high: float, low: float | None = None) -> Tensor:
         return high * torch.tanh(raw / high)
     limit = torch.full_like(raw, high).masked_fill(raw < 0, low)
     return limit * torch.tanh(raw / limit)
+
+
+def unit(vector: Tensor) -> Tensor:
+    """Scale vectors (..., d) to length 1, however long or short; 0 becomes the first axis."""
+    largest = vector.abs().amax(-1, keepdim=True).detach()  # squares of the rest cannot overflow
+    axis = (torch.arange(vector.shape[-1], device=vector.device) == 0).to(vector.dtype)
+    moderate = torch.where(largest > 0, vector / largest.masked_fill(largest == 0, 1), axis)
+    length: Tensor = torch.linalg.vector_norm(moderate, dim=-1, keepdim=True)
+    return moderate / length
 
 
 def kl_per_dimension(q: Distribution, p: Distribution) -> Tensor | None:
@@ -177,6 +188,36 @@ class Point(Distribution):
         return value.new_zeros(value.shape[:-1])
 
 
+class EqualMixture(Distribution):
+    """Mixture of Gaussians with diagonal covariance and equal weights, another one for each row.
+
+    Parameters
+    ----------
+    means, scales : Tensor, shape (*batch_shape, A, d)
+    """
+
+    arg_constraints: dict[str, constraints.Constraint] = {}
+
+    def __init__(self, means: Tensor, scales: Tensor) -> None:
+        super().__init__(means.shape[:-2], means.shape[-1:], validate_args=False)
+        self.means, self.scales = means, scales
+
+    @property
+    def mean(self) -> Tensor:
+        """E[z], shape (*batch_shape, d)."""
+        return self.means.mean(-2)
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> "EqualMixture":
+        """Return the same laws for another batch shape."""
+        shape = (*batch_shape, *self.means.shape[-2:])
+        return EqualMixture(self.means.expand(shape), self.scales.expand(shape))
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Log-density of points (..., *batch_shape, d), shape (..., *batch_shape)."""
+        parts = Normal(self.means, self.scales, validate_args=False)
+        return log_mean_exp(parts.log_prob(value.unsqueeze(-2)).sum(-1), -1)
+
+
 @singledispatch
 def draw(distribution: Distribution, shape: tuple[int, ...], noise: Noise) -> Tensor:
     """Draw from a distribution (reparameterised where possible) with explicit noise.
@@ -247,3 +288,18 @@ def _(distribution: DiagonalMixture, shape: tuple[int, ...], noise: Noise) -> Te
     means, scales = distribution.means[index], distribution.scales[index]  # (*shape, *batch, d)
     eps = noise.normal(shape, like.unsqueeze(-1).expand(*like.shape, means.shape[-1]))
     return (means + scales * eps).detach()
+
+
+@draw.register
+def _(distribution: EqualMixture, shape: tuple[int, ...], noise: Noise) -> Tensor:
+    # Reparameterised although the choice is discrete: its probabilities have no parameters, so
+    # the gradient at a given choice is right on average.
+    n, d = distribution.means.shape[-2:]
+    like = distribution.means[..., 0, 0]  # (*batch,)
+    index = (n * noise.uniform(shape, like)).long().clamp_(max=n - 1)
+    index = index[..., None, None].expand(*index.shape, 1, d)
+    means, scales = (
+        parameter.expand(*shape, *parameter.shape).gather(-2, index).squeeze(-2)
+        for parameter in (distribution.means, distribution.scales)
+    )  # (*shape, *batch, d) each
+    return means + scales * noise.normal(shape, distribution.means[..., 0, :])

@@ -1,28 +1,44 @@
-"""Normalizing flows between latent vectors, on zuko's transforms.
+"""Normalizing flows between latent vectors, on zuko's transforms and on our own.
 
-========== =================================================== ============ ==========
-kind       transform                                           density      drawing
-========== =================================================== ============ ==========
-coupling   affine coupling (Dinh et al., 2017, 1605.08803)     one pass     one pass
-maf        affine autoregressive (Papamakarios, 2017,          one pass     d passes
-           1705.07057)
-iaf        its inverse (Kingma et al., 2016, 1606.04934)       d passes     one pass
-spline     rational-quadratic coupling splines (Durkan et al., one pass     one pass
-           2019, 1906.04032)
-========== =================================================== ============ ==========
+=========== =================================================== =========== ==========
+kind        transform                                           density     drawing
+=========== =================================================== =========== ==========
+coupling    affine coupling (Dinh et al., 2017, 1605.08803)     one pass    one pass
+maf         affine autoregressive (Papamakarios, 2017,          one pass    d passes
+            1705.07057)
+iaf         its inverse (Kingma et al., 2016, 1606.04934)       d passes    one pass
+spline      rational-quadratic coupling splines (Durkan et al., one pass    one pass
+            2019, 1906.04032)
+planar      shift along a direction (Rezende and Mohamed, 2015, 1 equation  one pass
+            1505.05770)
+radial      stretch around a point (same)                       one pass    one pass
+householder rotation by two reflections (Tomczak and Welling,   one pass    one pass
+            2016, 1611.09630)
+sylvester   planar in min(d, 16) directions at once (van den    min(d, 16)  one pass
+            Berg et al., 2018, 1803.05649)                      equations
+=========== =================================================== =========== ==========
 
-For a posterior, which must be drawn in every step, coupling, iaf and spline are fast; for a prior,
-whose density is needed in every step, coupling, maf and spline are. A point that was just drawn
-carries its density with it (`FlowDistribution.draw`), so an iaf posterior never pays the d passes.
+For a posterior, which must be drawn in every step, all but maf are fast; for a prior, whose
+density is needed in every step, coupling, maf, spline and radial are. A point that was just drawn
+carries its density with it (`FlowDistribution.draw`), so an iaf posterior never pays the d
+passes, nor a planar or Sylvester one the equations, which are scalar and solved by Newton's
+method.
+
+The last four are simple maps whose parameters are functions of the context (linear ones with
+``hidden_layer_sizes=()``), so many of them are needed: 8 to 32. Householder reflections give a
+diagonal Gaussian a full covariance, and leave N(0, I) as it is.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, Protocol, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal, constraints
 
-from skvae import distributions, rng
+from skvae import distributions, rng, transforms
 from skvae._zuko import load_zuko
 from skvae.exceptions import ParameterError, did_you_mean
 from skvae.rng import Noise
@@ -30,7 +46,9 @@ from skvae.spec import at_least
 
 __all__ = ["FlowDistribution", "FlowKind", "FlowSpec", "build_flow", "check_flow"]
 
-FlowKind = Literal["coupling", "iaf", "maf", "spline"]
+FlowKind = Literal[
+    "coupling", "householder", "iaf", "maf", "planar", "radial", "spline", "sylvester"
+]
 
 
 class FlowSpec(Protocol):
@@ -123,52 +141,62 @@ def _(distribution: FlowDistribution, shape: tuple[int, ...], noise: Noise) -> T
 
 
 class FlowModule(nn.Module):
-    """Transforms whose parameters are functions of a context, if there is one."""
+    """Transforms whose parameters are functions of a context, if there is one.
 
-    def __init__(self, transforms: nn.ModuleList, inverse: bool) -> None:
+    Parameters
+    ----------
+    transforms : ModuleList
+        Each maps the context to a transform.
+    generates : bool
+        Whether they go from the base to z, or back.
+    """
+
+    def __init__(self, transforms: nn.ModuleList, generates: bool) -> None:
         super().__init__()
         self.transforms = transforms
-        self.inverse = inverse
+        self.generates = generates
 
     def forward(self, base: Distribution, context: Tensor | None = None) -> FlowDistribution:
         """Push a base distribution through the flow."""
         zuko = load_zuko()
         parts = [transform(context) for transform in self.transforms]
         composed = zuko.transforms.ComposedTransform(*parts)
-        return FlowDistribution(composed if self.inverse else composed.inv, base)
+        return FlowDistribution(composed if self.generates else composed.inv, base)
 
 
 def build_flow(spec: FlowSpec, d: int, context: int) -> FlowModule:
     """Return the flow of a spec for d dimensions; ``context`` 0 is unconditional."""
-    zuko = load_zuko()
+    kind = KINDS[spec.kind]
     # On the CPU whatever the default device is: zuko computes its masks while it builds.
     with torch.device("cpu"):
-        return _build(zuko, spec, d, context)
+        modules = [kind.build(spec, d, context, i) for i in range(spec.n_transforms)]
+    return FlowModule(nn.ModuleList(modules), kind.generates)
 
 
-def _build(zuko: Any, spec: FlowSpec, d: int, context: int) -> FlowModule:
-    options: dict[str, Any] = {
-        "features": d,
-        "context": context,
-        "hidden_features": tuple(spec.hidden_layer_sizes),
-    }
-    if spec.kind == "spline":
-        options |= {
+def _autoregressive(
+    spec: FlowSpec, d: int, context: int, i: int, *, coupling: bool, spline: bool = False
+) -> nn.Module:
+    zuko = load_zuko()
+    options: dict[str, Any] = {}
+    if spline:
+        options = {
             "univariate": zuko.transforms.MonotonicRQSTransform,
             "shapes": [(8,), (8,), (7,)],
         }
-    coupling = spec.kind in ("coupling", "spline") and d > 1
-    transforms = []
-    for i in range(spec.n_transforms):
-        transform = zuko.flows.MaskedAutoregressiveTransform(
-            **options, order=_order(i, d, coupling), passes=2 if coupling else None
-        )
-        with torch.no_grad():  # start near the identity, whatever the sizes are
-            last = transform.hyper[-1] if hasattr(transform, "hyper") else transform
-            for parameter in last.parameters():
-                parameter.mul_(0.01)
-        transforms.append(transform)
-    return FlowModule(nn.ModuleList(transforms), inverse=spec.kind == "iaf")
+    coupling = coupling and d > 1
+    transform: Any = zuko.flows.MaskedAutoregressiveTransform(
+        features=d,
+        context=context,
+        hidden_features=tuple(spec.hidden_layer_sizes),
+        order=_order(i, d, coupling),
+        passes=2 if coupling else None,
+        **options,
+    )
+    with torch.no_grad():  # start near the identity, whatever the sizes are
+        last = transform.hyper[-1] if hasattr(transform, "hyper") else transform
+        for parameter in last.parameters():
+            parameter.mul_(0.01)
+    return transform  # type: ignore[no-any-return]
 
 
 def _order(i: int, d: int, coupling: bool) -> Tensor:
@@ -177,3 +205,29 @@ def _order(i: int, d: int, coupling: bool) -> Tensor:
         shift = i * (d // 2) + (0 if d % 2 else i // 2)
         return (torch.arange(d) + shift) % d
     return torch.arange(d).flip(0) if i % 2 else torch.arange(d)
+
+
+def _amortised(
+    spec: FlowSpec, d: int, context: int, i: int, *, start: Callable[[int, int], transforms.Start]
+) -> nn.Module:
+    return transforms.Amortised(start(d, i), context, tuple(spec.hidden_layer_sizes))
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """How transform number i is built, (spec, d, context, i), and which way it goes."""
+
+    build: Callable[[FlowSpec, int, int, int], nn.Module]
+    generates: bool = False
+
+
+KINDS: dict[str, _Kind] = {
+    "coupling": _Kind(partial(_autoregressive, coupling=True)),
+    "householder": _Kind(partial(_amortised, start=transforms.householder), generates=True),
+    "iaf": _Kind(partial(_autoregressive, coupling=False), generates=True),
+    "maf": _Kind(partial(_autoregressive, coupling=False)),
+    "planar": _Kind(partial(_amortised, start=transforms.planar), generates=True),
+    "radial": _Kind(partial(_amortised, start=transforms.radial), generates=True),
+    "spline": _Kind(partial(_autoregressive, coupling=True, spline=True)),
+    "sylvester": _Kind(partial(_amortised, start=transforms.sylvester), generates=True),
+}

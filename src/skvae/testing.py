@@ -13,12 +13,13 @@ from torch import Tensor
 
 from skvae import distributions, rng
 from skvae.evidence import Batch
+from skvae.latent import Space
 from skvae.likelihoods import Gaussian, Likelihood
 from skvae.models import Assembly
 from skvae.networks import MLP, Network
 from skvae.objectives import ELBO, Objective
 from skvae.penalties import Penalty
-from skvae.posteriors import Diagonal, Posterior
+from skvae.posteriors import Diagonal, Posterior, VonMisesFisher
 from skvae.priors import Prior, Standard
 from skvae.spec import Spec
 
@@ -30,6 +31,9 @@ __all__ = [
     "check_posterior",
     "check_prior",
 ]
+
+
+SIMPLEST: dict[Space, Posterior] = {"real": Diagonal(), "sphere": VonMisesFisher()}
 
 
 def check_likelihood(spec: Likelihood, x: Tensor) -> None:
@@ -94,7 +98,8 @@ def check_posterior(spec: Posterior, d: int = 3, context: int = 5) -> None:
 def check_prior(spec: Prior, d: int = 3, event_shape: tuple[int, ...] = (4,)) -> None:
     """Check a prior for d latent dimensions, in a small model."""
     _check_spec(spec)
-    module = Assembly(event_shape, d, Gaussian(), Diagonal(), spec, MLP((5,))).build(0).double()
+    posterior = SIMPLEST[spec.space]
+    module = Assembly(event_shape, d, Gaussian(), posterior, spec, MLP((5,))).build(0).double()
     rows = torch.randn(6, *event_shape, generator=rng.generator(0), dtype=torch.float64)
     module.calibrate(rows.mean(0), torch.ones(event_shape), rows)
     p = module.prior_distribution()

@@ -47,13 +47,14 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Face):  # type: ign
         ``"auto"`` takes Bernoulli where all values are 0 or 1 and Gaussian otherwise; see the
         attribute ``likelihood_``.
     posterior : str or spec, default="diagonal"
-        Approximate posterior q(z | x): ``"diagonal"``, ``"full_covariance"``, ``"flow"``,
-        ``"deterministic"`` (an autoencoder), or a spec such as
-        ``posteriors.Flow(kind="spline")``.
+        Approximate posterior q(z | x): ``"diagonal"``, ``"full_covariance"``, ``"mixture"``,
+        ``"flow"``, ``"von_mises_fisher"`` for z on a sphere, ``"categorical"`` and
+        ``"vector_quantized"`` for discrete z, ``"deterministic"`` (an autoencoder), or a spec
+        such as ``posteriors.Flow(kind="spline")``.
     prior : str or spec, default="auto"
         Prior p(z): ``"standard"`` (which ``"auto"`` means for real z), ``"gaussian_mixture"``,
-        ``"vamp"``, ``"flow"``, or a spec such as ``priors.Vamp(n_components=100)``. See also
-        `fit_prior`.
+        ``"vamp"``, ``"flow"``, ``"sphere"`` (``"auto"`` on a sphere), or a spec such as
+        ``priors.Vamp(n_components=100)``. See also `fit_prior`.
     network : str or spec, default="auto"
         Bodies of encoder and decoder: ``"mlp"`` with ``hidden_layer_sizes``, or a spec such as
         ``networks.MLP((500, 500), activation="relu")``, for which ``hidden_layer_sizes`` is

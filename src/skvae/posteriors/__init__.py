@@ -4,12 +4,16 @@ from skvae.posteriors.base import Posterior, PosteriorModule
 from skvae.posteriors.deterministic import Deterministic
 from skvae.posteriors.flow import Flow
 from skvae.posteriors.gaussian import Diagonal, FullCovariance
+from skvae.posteriors.mixture import Mixture
+from skvae.posteriors.sphere import VonMisesFisher
 
 __all__ = [
     "Deterministic",
     "Diagonal",
     "Flow",
     "FullCovariance",
+    "Mixture",
     "Posterior",
     "PosteriorModule",
+    "VonMisesFisher",
 ]

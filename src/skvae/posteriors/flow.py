@@ -21,10 +21,12 @@ class Flow(Posterior, name="flow"):
     Parameters
     ----------
     kind : str
-        See `skvae.flows`; ``"iaf"`` draws in one pass [2]_.
+        ``"iaf"`` [2]_, ``"coupling"`` and ``"spline"`` need few transforms; ``"planar"`` [1]_,
+        ``"radial"`` [1]_, ``"householder"`` and ``"sylvester"`` are simple maps, of which many
+        are chained. See `skvae.flows`.
     n_transforms : int
     hidden_layer_sizes : tuple of int
-        Widths of the networks inside the flow.
+        Widths of the networks inside the flow; ``()`` for linear maps.
 
     References
     ----------

@@ -3,6 +3,15 @@
 from skvae.priors.base import Prior, PriorModule
 from skvae.priors.flow import Flow
 from skvae.priors.gaussian import GaussianMixture, Standard
+from skvae.priors.sphere import Sphere
 from skvae.priors.vamp import Vamp
 
-__all__ = ["Flow", "GaussianMixture", "Prior", "PriorModule", "Standard", "Vamp"]
+__all__ = [
+    "Flow",
+    "GaussianMixture",
+    "Prior",
+    "PriorModule",
+    "Sphere",
+    "Standard",
+    "Vamp",
+]

@@ -19,10 +19,11 @@ class Flow(Prior, name="flow"):
     Parameters
     ----------
     kind : str
-        See `skvae.flows`; ``"coupling"`` and ``"spline"`` are fast in both directions.
+        ``"coupling"`` and ``"spline"`` are fast in both directions, ``"radial"`` too, of which
+        many are needed; see `skvae.flows`.
     n_transforms : int
     hidden_layer_sizes : tuple of int
-        Widths of the networks inside the flow.
+        Widths of the networks inside the flow, where it has any.
 
     References
     ----------
