@@ -34,7 +34,7 @@ Start = Literal["posterior", "prior"]
 Schedule = Literal["sigmoid", "linear"]
 
 TARGET_ACCEPTANCE = 0.65  # near the best for Hamiltonian transitions in many dimensions
-WARM_UP, PILOT = 20, 60  # transitions of the preliminary run
+WARM_UP, PILOT = 10, 40  # transitions of the preliminary run
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ class AnnealedWeights:
 
     @property
     def log_likelihood(self) -> Tensor:
-        """log p(x) per row, shape (B,): a lower bound in expectation."""
+        """Log p(x) per row, shape (B,): a lower bound in expectation."""
         return distributions.log_mean_exp(self.log_w)
 
 
@@ -166,9 +166,7 @@ def annealed_weights(
     return _anneal(path, z, temperatures, steps, settings.n_leapfrog, noise)
 
 
-def bidirectional(
-    module: LatentModule, n_rows: int, settings: Annealing, noise: Noise
-) -> Bounds:
+def bidirectional(module: LatentModule, n_rows: int, settings: Annealing, noise: Noise) -> Bounds:
     """Bound log p(x) of rows drawn from the model, from below and from above [3]_.
 
     The z that a row was made from is an exact draw from its posterior. A chain that runs from it
@@ -243,11 +241,15 @@ class _Move:
 def _transition(
     path: _Path, z: Tensor, t: float, step: Tensor, n_leapfrog: int, noise: Noise
 ) -> _Move:
-    """Make one Hamiltonian transition, which leaves f_t invariant, with steps (B,)."""
+    """Make one Hamiltonian transition, which leaves f_t invariant, with steps (B,) on average.
+
+    The step is drawn anew each time: a fixed length of path can fall in with the period of the
+    motion, and then a chain goes to and fro between the same places.
+    """
     n_samples = (len(z),)
     momentum = noise.normal(n_samples, z[0])  # (K, B, d)
-    uniform = noise.uniform(n_samples, z[0, :, 0])  # (K, B)
-    step = step.to(z).unsqueeze(-1)
+    uniform, stretch = noise.uniform((2, *n_samples), z[0, :, 0])  # (K, B) each
+    step = (step.to(z) * (0.5 + stretch)).unsqueeze(-1)  # (K, B, 1)
     log_f, log_w, gradient = path.at(z, t)
     energy = log_f - 0.5 * momentum.square().sum(-1)
     new = z
@@ -268,10 +270,10 @@ def _transition(
 
 def _step_sizes(path: _Path, settings: Annealing, temperatures: Tensor, noise: Noise) -> Tensor:
     """Step sizes, shape (n_temperatures + 1, B), found by a preliminary run."""
+    if settings.n_temperatures == 1:  # no transitions
+        return torch.empty(2, 0)
     z = path.draw(settings.n_samples, noise)
     log_step = torch.full_like(z[0, :, 0], math.log(0.5))  # (B,)
-    if settings.n_temperatures == 1:
-        return log_step.exp().expand(2, -1)
     # Where the pilot's temperatures lie among those of the run.
     place = torch.linspace(0, settings.n_temperatures, PILOT)
     found = []

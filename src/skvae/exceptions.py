@@ -11,7 +11,9 @@ Every error is also the built-in that a caller would catch without knowing this 
     └── MissingExtraError (ImportError)    an optional dependency is not installed
 
     SkvaeWarning (UserWarning)
-    └── TrainingInterruptedWarning         Ctrl-C ended the fit early; the model is usable
+    ├── TrainingInterruptedWarning         Ctrl-C ended the fit early; the model is usable
+    ├── PosteriorCollapseWarning           the code z says nothing of the rows
+    └── UnreliableEstimateWarning          a figure rests on too few effective samples
 """
 
 import difflib
@@ -23,10 +25,12 @@ __all__ = [
     "MissingExtraError",
     "ModelFileError",
     "ParameterError",
+    "PosteriorCollapseWarning",
     "SkvaeError",
     "SkvaeWarning",
     "TrainingDivergedError",
     "TrainingInterruptedWarning",
+    "UnreliableEstimateWarning",
     "did_you_mean",
 ]
 
@@ -71,6 +75,14 @@ class SkvaeWarning(UserWarning):
 
 class TrainingInterruptedWarning(SkvaeWarning):
     """Ctrl-C ended the fit early; the model holds the best weights so far."""
+
+
+class PosteriorCollapseWarning(SkvaeWarning):
+    """The posterior is the prior whatever the row, so the code z says nothing of it."""
+
+
+class UnreliableEstimateWarning(SkvaeWarning):
+    """Importance weights have so heavy a tail that their mean cannot be trusted."""
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

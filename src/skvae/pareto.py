@@ -17,9 +17,8 @@ import math
 import torch
 from torch import Tensor
 
-__all__ = ["HIGH_K", "MIN_SAMPLES", "Tail", "pareto_shape", "tail_size"]
+__all__ = ["MIN_SAMPLES", "Tail", "pareto_shape", "tail_size"]
 
-HIGH_K = 0.7
 MIN_SAMPLES = 25  # gives a tail of five, the fewest that can be fitted
 
 
