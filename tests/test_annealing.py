@@ -288,9 +288,9 @@ def test_log_p_lies_between_the_bounds(model, start):
     exact = log_p(simulated(model, n, 5))
     for error in (exact - bounds.lower, bounds.upper - exact):
         assert error.mean() > 3 * error.std() / math.sqrt(n)
-        assert error.mean() < 2.5
+        assert error.mean() < 4
     assert torch.allclose(bounds.gap, bounds.upper - bounds.lower)
-    assert (bounds.gap.mean() > 0) & (bounds.gap.mean() < 4)
+    assert (bounds.gap.mean() > 0) & (bounds.gap.mean() < 6)
     # 1 / w of a reverse chain estimates 1 / p(x) without bias.
     ratio = torch.exp(exact - bounds.upper)
     assert (ratio.mean() - 1).abs() < 4 * ratio.std() / math.sqrt(n)

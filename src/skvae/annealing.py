@@ -34,7 +34,8 @@ Start = Literal["posterior", "prior"]
 Schedule = Literal["sigmoid", "linear"]
 
 TARGET_ACCEPTANCE = 0.65  # near the best for Hamiltonian transitions in many dimensions
-WARM_UP, PILOT = 10, 40  # transitions of the preliminary run
+WARM_UP, PILOT = 10, 40  # transitions of the preliminary run, at the start and on the way
+GAIN = 0.5  # by how much the log of a step follows the acceptance
 
 
 @dataclass(frozen=True)
@@ -281,7 +282,7 @@ def _step_sizes(path: _Path, settings: Annealing, temperatures: Tensor, noise: N
         t = float(temperatures[round(float(place[max(i, 0)]))])
         move = _transition(path, z, t, log_step.exp(), settings.n_leapfrog, noise)
         excess = move.acceptance.mean(0) - TARGET_ACCEPTANCE
-        log_step = log_step + (0.5 if i < 0 else 0.2) * excess
+        log_step = log_step + GAIN * excess
         z = move.z
         if i >= 0:
             found.append(log_step)

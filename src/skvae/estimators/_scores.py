@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,11 +11,29 @@ from sklearn.utils.validation import check_is_fitted
 from skvae import evaluation
 from skvae.estimators._base import Face, Rows, Seed, at_least, seed_of
 
+if TYPE_CHECKING:
+    from skvae.callbacks import History
+
 __all__ = ["Scores"]
 
 
 class Scores(Face):
     """Log-likelihood of rows, summaries of it, and a check of the estimate."""
+
+    history_: History
+
+    def _warn_of_collapse(self) -> None:
+        """Warn where training has ended with a KL of nothing; called by what `fit` calls."""
+        trainer = self._core.trainer
+        if (
+            trainer is None
+            or trainer.steps_done < 100
+            or not self._core.spec.posterior.has_density
+        ):
+            return  # the KL is near 0 at the start, too
+        evaluation.warn_of_collapse(
+            self.history_[-1]["train_kl"], self._core.spec.latent.n_components, stacklevel=5
+        )
 
     def score_samples(
         self, X: Rows, *, n_samples: int = 100, n_temperatures: int = 1

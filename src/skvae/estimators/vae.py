@@ -13,7 +13,7 @@ from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.validation import check_array, check_is_fitted
 
-from skvae import evaluation, files
+from skvae import files
 from skvae.estimators._base import Array, Rows, Seed, at_least, from_json, seed_of, to_json
 from skvae.estimators._containers import container_of, fill_frame, to_numpy
 from skvae.estimators._scores import Scores
@@ -349,9 +349,8 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Scores):  # type: i
             )
         finally:
             self.n_iter_ = max(1, len(self.history_))
-        if len(self.history_) and self._core.spec.posterior.has_density and not one_pass:
-            kl, n = self.history_[-1]["train_kl"], self._core.spec.latent.n_components
-            evaluation.warn_of_collapse(kl, n, stacklevel=4)
+        if not one_pass and (train != train[:1]).any():  # equal rows need no code
+            self._warn_of_collapse()
 
     # -- look -----------------------------------------------------------------------------
 
