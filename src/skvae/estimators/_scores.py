@@ -24,16 +24,12 @@ class Scores(Face):
 
     def _warn_of_collapse(self) -> None:
         """Warn where training has ended with a KL of nothing; called by what `fit` calls."""
-        trainer = self._core.trainer
-        if (
-            trainer is None
-            or trainer.steps_done < 100
-            or not self._core.spec.posterior.has_density
-        ):
-            return  # the KL is near 0 at the start, too
-        evaluation.warn_of_collapse(
-            self.history_[-1]["train_kl"], self._core.spec.latent.n_components, stacklevel=5
-        )
+        spec, trainer = self._core.spec, self._core.trainer
+        if trainer is None or trainer.steps_done < 100:  # the KL is near 0 at the start, too
+            return
+        if spec.posterior.has_density:
+            kl = self.history_[-1]["train_kl"]
+            evaluation.warn_of_collapse(kl, spec.latent.n_components, stacklevel=5)
 
     def score_samples(
         self, X: Rows, *, n_samples: int = 100, n_temperatures: int = 1
