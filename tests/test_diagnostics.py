@@ -163,9 +163,9 @@ def test_the_parts_against_quadrature(posterior):
     information = (log_q.exp() * (log_q - log_whole[:, None])).sum(0).mean() * 1e-3
     kl = distributions.kl_per_dimension(q, module.prior_distribution()).mean()
     assert (information + gap).item() == pytest.approx(kl.item(), abs=1e-6)  # the identity
-    found = split_kl(module, Batch(ROWS), rng.PerRow(ROWS, 0), n_samples=40_000)
-    assert found.mutual_information == pytest.approx(information.item(), abs=0.006)
-    assert found.aggregate_kl == pytest.approx(gap.item(), abs=0.006)
+    found = split_kl(module, Batch(ROWS), rng.PerRow(ROWS, 0), n_samples=20_000)
+    assert found.mutual_information == pytest.approx(information.item(), abs=0.02)
+    assert found.aggregate_kl == pytest.approx(gap.item(), abs=0.03)
     assert information > 0.1
     assert gap > 0.1
 

@@ -68,10 +68,11 @@ def split_kl(module: LatentModule, batch: Batch, noise: Noise, *, n_samples: int
         z = z.cpu().double()
         own = Normal(mean, scale, validate_args=False).log_prob(z).sum(-1)  # (S, n)
         mixture = DiagonalMixture(torch.zeros_like(mean[:, 0]), mean, scale)
-        whole = torch.stack([mixture.log_prob(one) for one in z])
+        parts = z.flatten(0, 1).split(max(1, 16 * PAIRS_PER_CALL // len(mean)))  # small pairs
+        whole = torch.cat([mixture.log_prob(part) for part in parts])  # (S · n,)
     else:
         own = q.log_prob(z)
-        whole = torch.stack([_mixture_log_prob(q, one) for one in z])
+        whole = _mixture_log_prob(q, z.flatten(0, 1))
     return KLSplit(_mean(own) - _mean(whole), _mean(whole) - _mean(log_pz))
 
 
