@@ -303,7 +303,15 @@ def test_float32_agrees_with_float64(fitted, digits):
 def test_report_of_one_row_has_no_standard_error():
     one = np.array([-1.0])
     report = likelihood_report(
-        one, one, one, one, 1, posterior_mean=one[None], kl_per_dimension=None
+        one,
+        one,
+        one,
+        one,
+        1,
+        posterior_mean=one[None],
+        kl_per_dimension=None,
+        pareto_k=np.array([np.nan]),
+        kl_split=None,
     )
     assert np.isnan(report.standard_error)
     assert report.active_units == 0

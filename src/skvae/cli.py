@@ -9,8 +9,10 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Sequence
-from typing import NoReturn
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import NoReturn, TextIO
 
 from cyclopts import App, CycloptsError
 
@@ -20,6 +22,7 @@ from skvae.exceptions import (
     MissingExtraError,
     ModelFileError,
     ParameterError,
+    SkvaeWarning,
     TrainingDivergedError,
 )
 
@@ -85,7 +88,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 def _run(arguments: list[str]) -> int:
     as_json = "--json" in arguments
     try:
-        app(arguments, exit_on_error=False, print_error=not as_json)
+        with _warnings_as_messages(quiet=bool({"-q", "--quiet"} & {*arguments})):
+            app(arguments, exit_on_error=False, print_error=not as_json)
         sys.stdout.flush()
     except CycloptsError as error:
         if as_json:
@@ -105,6 +109,30 @@ def _run(arguments: list[str]) -> int:
         _report(error, code, as_json)
         return code
     return 0
+
+
+@contextmanager
+def _warnings_as_messages(*, quiet: bool) -> Iterator[None]:
+    """Say this library's warnings in one line, without the place in the code they came from."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore" if quiet else "always", SkvaeWarning)
+        plain = warnings.showwarning
+
+        def show(
+            message: Warning | str,
+            category: type[Warning],
+            filename: str,
+            lineno: int,
+            file: TextIO | None = None,
+            line: str | None = None,
+        ) -> None:
+            if issubclass(category, SkvaeWarning):
+                print(f"skvae: {message}", file=sys.stderr)  # noqa: T201
+            else:
+                plain(message, category, filename, lineno, file, line)
+
+        warnings.showwarning = show
+        yield
 
 
 def _exit_code(error: Exception) -> int:

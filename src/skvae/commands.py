@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from skvae import datasets, files
 from skvae._atomic import write_atomically
 from skvae.estimators import VAE, load
+from skvae.evaluation import LikelihoodReport
 from skvae.exceptions import DataError, ParameterError
 
 __all__ = ["demo", "fit", "impute", "info", "sample", "score", "transform"]
@@ -246,7 +247,7 @@ def score(
             f"log-likelihood {report.log_likelihood:.4f} ± {report.standard_error:.4f} nats per "
             f"row ({report.n_rows} rows, {report.n_samples} importance samples)\n"
             f"ELBO {report.elbo:.4f} = reconstruction {report.reconstruction:.4f} "
-            f"− KL {report.kl:.4f}\n"
+            f"− KL {report.kl:.4f}\n{_diagnostics(report)}"
         )
 
 
@@ -321,6 +322,19 @@ def demo(
 
 
 # -- helpers ----------------------------------------------------------------------------------
+
+
+def _diagnostics(report: LikelihoodReport) -> str:
+    lines = [f"effective samples: {report.effective_sample_size:.1f} (median over rows)"]
+    if report.pareto_k is not None:
+        lines[0] += f"; Pareto k {report.pareto_k:.2f}, above 0.7 in {report.pareto_k_above:.0%}"
+    lines.append(f"active latent dimensions: {report.active_units}")
+    if report.mutual_information is not None:
+        lines[1] += (
+            f"; I(x; z) {report.mutual_information:.4f}, KL(q(z) || p(z)) "
+            f"{report.aggregate_kl:.4f}"
+        )
+    return "".join(f"{line}\n" for line in lines)
 
 
 def _load(

@@ -213,6 +213,11 @@ class _Demo:
             "test_nll_se": result.standard_error,
             "test_elbo_nats": result.elbo,
             "test_kl_nats": result.kl,
+            "test_mutual_information_nats": result.mutual_information,
+            "test_aggregate_kl_nats": result.aggregate_kl,
+            "test_active_units": result.active_units,
+            "test_pareto_k": result.pareto_k,
+            "test_pareto_k_above": result.pareto_k_above,
             "n_importance_samples": k,
             "n_test": result.n_rows,
         }
@@ -468,6 +473,16 @@ class _Demo:
                     f"{m['test_nll_nats']:.2f} ± {m['test_nll_se']:.2f}",
                 ),
                 ("Test ELBO, nats per image", f"{m['test_elbo_nats']:.2f}"),
+                ("Images whose weights have Pareto-k̂ > 0.7", f"{m['test_pareto_k_above']:.0%}"),
+                (
+                    "Active latent dimensions",
+                    f"{m['test_active_units']} of {self.recipe.n_components}",
+                ),
+                (
+                    "I(x; z), nats (1,000 images or fewer)",
+                    f"{m['test_mutual_information_nats']:.2f}",
+                ),
+                ("KL(q(z) ‖ p(z)), nats", f"{m['test_aggregate_kl_nats']:.2f}"),
                 ("RMSE of missing pixels, half at random", f"{i['rmse']:.3f}"),
                 ("… when filled with the mean image", f"{i['rmse_mean_fill']:.3f}"),
                 ("RMSE of missing pixels, lower half", f"{i['rmse_lower_half']:.3f}"),

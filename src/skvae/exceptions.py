@@ -12,7 +12,9 @@ Every error is also the built-in that a caller would catch without knowing this 
 
     SkvaeWarning (UserWarning)
     ├── CheckpointWarning                  a checkpoint could not be written; training goes on
-    └── TrainingInterruptedWarning         Ctrl-C ended the fit early; the model is usable
+    ├── PosteriorCollapseWarning           the code z says nothing of the rows
+    ├── TrainingInterruptedWarning         Ctrl-C ended the fit early; the model is usable
+    └── UnreliableEstimateWarning          a figure rests on too few effective samples
 """
 
 import difflib
@@ -25,10 +27,12 @@ __all__ = [
     "MissingExtraError",
     "ModelFileError",
     "ParameterError",
+    "PosteriorCollapseWarning",
     "SkvaeError",
     "SkvaeWarning",
     "TrainingDivergedError",
     "TrainingInterruptedWarning",
+    "UnreliableEstimateWarning",
     "did_you_mean",
 ]
 
@@ -77,6 +81,14 @@ class CheckpointWarning(SkvaeWarning):
 
 class TrainingInterruptedWarning(SkvaeWarning):
     """Ctrl-C ended the fit early; the model holds the best weights so far."""
+
+
+class PosteriorCollapseWarning(SkvaeWarning):
+    """The posterior is the prior whatever the row, so the code z says nothing of it."""
+
+
+class UnreliableEstimateWarning(SkvaeWarning):
+    """Importance weights have so heavy a tail that their mean cannot be trusted."""
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -15,6 +15,7 @@ from torch.distributions import Distribution
 from skvae import distributions, rng
 from skvae.evidence import Batch
 from skvae.models import LatentModule
+from skvae.pareto import Tail
 
 __all__ = ["Marginal", "PosteriorSample", "conditional_posterior", "log_marginal"]
 
@@ -25,13 +26,18 @@ LATENTS_PER_CALL = 2048
 
 @dataclass(frozen=True)
 class Marginal:
-    """Importance-sampled quantities per row, float64, shape (B,), in nats."""
+    """Importance-sampled quantities per row, float64, shape (B,), in nats.
+
+    ``pareto_k`` tells how heavy the tail of the weights is (`skvae.pareto`); NaN where there are
+    fewer than 25 of them.
+    """
 
     log_likelihood: Tensor
     elbo: Tensor
     reconstruction: Tensor
     kl: Tensor
     effective_sample_size: Tensor
+    pareto_k: Tensor
 
 
 @torch.no_grad()
@@ -45,11 +51,13 @@ def log_marginal(module: LatentModule, batch: Batch, n_samples: int, noise: rng.
     log_sum = torch.full((2, rows), -math.inf, dtype=torch.float64)  # Σ w and Σ w²
     reconstruction = torch.zeros(rows, dtype=torch.float64)
     kl = torch.zeros(rows, dtype=torch.float64)
+    tail = Tail(n_samples)
     for k in _chunks(n_samples, max(1, LATENTS_PER_CALL // rows)):
         evidence = module.evidence(batch, k, noise)
         log_w = evidence.log_w.double().cpu()
         chunk = torch.stack([torch.logsumexp(log_w, 0), torch.logsumexp(2 * log_w, 0)])
         log_sum = torch.logaddexp(log_sum, chunk)
+        tail.add(log_w)
         reconstruction += evidence.log_px.double().cpu().sum(0) / n_samples
         kl += evidence.kl_rows.double().cpu() * (k / n_samples)
     return Marginal(
@@ -58,6 +66,7 @@ def log_marginal(module: LatentModule, batch: Batch, n_samples: int, noise: rng.
         reconstruction=reconstruction,
         kl=kl,
         effective_sample_size=torch.exp(2 * log_sum[0] - log_sum[1]),
+        pareto_k=tail.k(),
     )
 
 

@@ -10,14 +10,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from skvae import rng
+from skvae import aggregate, rng
+from skvae.annealing import Annealing, Start, annealed_weights, bidirectional
 from skvae.callbacks import Watcher
 from skvae.checkpoint import Checkpoint, fingerprint_of
 from skvae.data import Binarize, Source, Transform, binarize_by_content, check_support
 from skvae.distributions import draw
 from skvae.evidence import Batch
 from skvae.exceptions import ModelFileError, ParameterError
-from skvae.importance import Marginal, conditional_posterior, log_marginal
+from skvae.importance import (
+    LATENTS_PER_CALL,
+    Marginal,
+    conditional_posterior,
+    log_marginal,
+)
 from skvae.likelihoods import Bernoulli, Gaussian, Likelihood
 from skvae.models import Assembly, GenerativeModel, LatentModule
 from skvae.networks import MLP, Network
@@ -263,6 +269,46 @@ class Core:
             field.name: torch.cat([getattr(block, field.name) for block in blocks]).numpy()
             for field in dataclasses.fields(Marginal)
         }
+
+    def annealed(self, X: Array, n_samples: int, n_temperatures: int) -> NDArray[np.float64]:
+        """Annealed log p(x) per row, in nats."""
+        self._need_density("log p(x)")
+        settings = Annealing(n_temperatures, n_samples)
+        X = self.scored(X)
+        module, dtype = self._module_for(X)
+        out = []
+        for rows in _blocks(X, max(1, LATENTS_PER_CALL // n_samples)):
+            batch = self._batch(rows, dtype)
+            noise = rng.PerRow(batch.x, self.seed)
+            weights = annealed_weights(module, batch, settings, noise)
+            out.append(weights.log_likelihood.numpy())
+        return np.concatenate(out)
+
+    def bidirectional(
+        self, n: int, n_samples: int, n_temperatures: int, start: Start, *, seed: int
+    ) -> tuple[NDArray[np.float64], ...]:
+        """Lower and upper bounds on log p(x) of n rows from the model, and acceptance rates."""
+        settings = Annealing(n_temperatures, n_samples, start)
+        size = max(1, LATENTS_PER_CALL // n_samples)
+        blocks = []
+        for i, begin in enumerate(range(0, n, size)):
+            noise = rng.Sequential(rng.generator(seed, rng.Stream.SCORE, i, device=self.device))
+            blocks.append(bidirectional(self.module, min(size, n - begin), settings, noise))
+        return tuple(
+            torch.cat([getattr(block, name) for block in blocks]).numpy()
+            for name in ("lower", "upper", "acceptance")
+        )
+
+    def kl_split(self, X: Array) -> aggregate.KLSplit | None:
+        """Mutual information and KL(q(z) || p(z)), from rows spread evenly over X."""
+        if not self.spec.posterior.has_density:
+            return None
+        module, dtype = self._module_for(X)
+        with torch.no_grad():
+            limit = aggregate.row_limit(module.infer(self._batch(X[:1], dtype)))
+        some = np.linspace(0, len(X) - 1, min(len(X), limit)).round().astype(int)
+        batch = self._batch(X[some], dtype)
+        return aggregate.split_kl(module, batch, rng.PerRow(batch.x, self.seed))
 
     def impute(
         self, X: Array, n_draws: int | None, *, n_samples: int, seed: int, kind: Kind

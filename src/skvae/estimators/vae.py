@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.validation import check_array, check_is_fitted
 
-from skvae import evaluation, files
-from skvae.estimators._base import Array, Face, Rows, Seed, at_least, from_json, seed_of, to_json
+from skvae import files
+from skvae.estimators._base import Array, Rows, Seed, at_least, from_json, seed_of, to_json
 from skvae.estimators._containers import container_of, fill_frame, to_numpy
+from skvae.estimators._scores import Scores
 from skvae.exceptions import DataError, ParameterError, TrainingDivergedError
 from skvae.spec import Spec
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["VAE"]
 
 
-class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Face):  # type: ignore[misc]
+class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Scores):  # type: ignore[misc]
     """Variational autoencoder [1]_: generate, look, fill in, and score.
 
     An encoder gives a Gaussian q(z | x) for each row, a decoder gives p(x | z), and both are
@@ -364,6 +365,8 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Face):  # type: ign
             )
         finally:
             self.n_iter_ = max(1, len(self.history_))
+        if not one_pass and (train != train[:1]).any():  # equal rows need no code
+            self._warn_of_collapse()
 
     # -- look -----------------------------------------------------------------------------
 
@@ -421,64 +424,6 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Face):  # type: ign
         seed = seed_of(random_state)
         dtype = np.dtype(self._dtype)
         return self._contained(self._core.sample(n, seed=seed, kind=_kind(kind), dtype=dtype))
-
-    # -- score ----------------------------------------------------------------------------
-
-    def score_samples(self, X: Rows, *, n_samples: int = 100) -> NDArray[np.float64]:
-        """Return the importance-weighted log p(x) of each row, in nats.
-
-        A lower bound in expectation that rises with ``n_samples``. The noise is fixed at `fit`
-        and shared by all rows, so the values repeat exactly and do not depend on the order of the
-        rows or on their company. With ``binarize="stochastic"`` grey rows are binarised first, by
-        noise that is fixed by their content.
-
-        Parameters
-        ----------
-        X : shape (n, D) or (n, *event)
-        n_samples : int
-            Importance samples per row.
-
-        Returns
-        -------
-        log_likelihood : ndarray of float64, shape (n,)
-            Log-density in data units (log-probability for binary data).
-        """
-        check_is_fitted(self)
-        n = at_least("n_samples", n_samples, 1)
-        return self._core.marginal(self._validated(X), n)["log_likelihood"]
-
-    def score(self, X: Rows, y: object = None) -> float:
-        """Return the mean of `score_samples`, nats per row."""
-        return float(np.mean(self.score_samples(X)))
-
-    def evaluate(self, X: Rows, *, n_samples: int = 500) -> evaluation.LikelihoodReport:
-        """Return mean log-likelihood with its standard error, ELBO and its terms.
-
-        Parameters
-        ----------
-        X : shape (n, D) or (n, *event)
-            Rows that were not trained on.
-        n_samples : int
-            Importance samples per row.
-
-        Returns
-        -------
-        report : LikelihoodReport
-            In nats per row.
-        """
-        check_is_fitted(self)
-        n = at_least("n_samples", n_samples, 1)
-        values = self._core.scored(self._validated(X))
-        parts = self._core.marginal(values, n)
-        return evaluation.likelihood_report(
-            parts["log_likelihood"],
-            parts["elbo"],
-            parts["kl"],
-            parts["effective_sample_size"],
-            n,
-            posterior_mean=self._core.posterior_mean(values),
-            kl_per_dimension=self._core.kl_per_dimension(values),
-        )
 
     # -- fill in --------------------------------------------------------------------------
 
