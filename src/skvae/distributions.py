@@ -63,8 +63,11 @@ def bounded(raw: Tensor, high: float, low: float | None = None) -> Tensor:
     return limit * torch.tanh(raw / limit)
 
 
+@singledispatch
 def kl_per_dimension(q: Distribution, p: Distribution) -> Tensor | None:
     """Closed-form KL(q || p) in nats, split into terms that add up, or None if there is none.
+
+    A family of its own registers its closed forms here by the type of q.
 
     Returns
     -------

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from skvae.distributions import log_mean_exp
 from skvae.evidence import Batch, Evidence, Model
 from skvae.exceptions import ParameterError, did_you_mean
+from skvae.gradients import leave_one_out, without_path
 from skvae.penalties import Contractive, Penalty
 from skvae.posteriors import Posterior
 from skvae.rng import Noise
@@ -29,7 +30,7 @@ __all__ = [
     "Penalty",
 ]
 
-Gradient = Literal["plain", "stl", "dreg"]
+Gradient = Literal["plain", "stl", "dreg", "vimco"]
 
 
 @dataclass(frozen=True)
@@ -226,11 +227,13 @@ class IWAE(Objective, name="iwae"):
         M bounds that are averaged: MIWAE(M, K) [2]_.
     elbo_weight : float
         Share of the ELBO in a convex combination: CIWAE [2]_.
-    gradient : {"plain", "stl", "dreg"}
+    gradient : {"plain", "stl", "dreg", "vimco"}
         Gradient of the encoder. ``"plain"`` is that of the bound; its signal-to-noise ratio falls
         with K. ``"dreg"`` (doubly reparameterised [3]_) has the same expectation and a ratio that
         rises. ``"stl"`` (sticking the landing [4]_) drops the score term; for K = 1 both agree,
-        for K > 1 it is biased.
+        for K > 1 it is biased. ``"vimco"`` [5]_ needs no differentiable draws, so it is for
+        discrete z: the score function with leave-one-out baselines, unbiased, for K >= 2. With
+        ``elbo_weight=1`` it is REINFORCE with such baselines for the ELBO.
 
     References
     ----------
@@ -239,6 +242,7 @@ class IWAE(Objective, name="iwae"):
        arXiv:1802.04537
     .. [3] Tucker et al., 2019, arXiv:1810.04152
     .. [4] Roeder, Wu and Duvenaud, 2017, arXiv:1703.09194
+    .. [5] Mnih and Rezende, 2016, arXiv:1602.06725
     """
 
     n_samples: int = 5
@@ -260,14 +264,25 @@ class IWAE(Objective, name="iwae"):
                 f"IWAE: gradient={self.gradient!r} is not known.{hint} "
                 f"Known: {', '.join(map(repr, get_args(Gradient)))}."
             )
+        if self.gradient == "vimco":
+            at_least(self.n_samples, 2, "IWAE: n_samples with gradient='vimco'")
 
     def objection(self, posterior: Posterior) -> str | None:
-        """These gradients are those of draws that are functions of the parameters."""
+        """Gradients through the draws need a path, the others need the score of q."""
+        has_score = posterior.has_density and posterior.has_score
+        if self.gradient == "vimco":
+            if has_score:
+                return None
+            return (
+                "the gradient 'vimco' needs exact draws from a posterior whose log-density varies "
+                "with its parameters"
+            )
         if posterior.reparameterized:
             return None
+        hint = "; gradient='vimco' does not" if has_score else ""
         return (
             f"the gradient {self.gradient!r} needs draws that are differentiable functions of the "
-            "posterior's parameters"
+            f"posterior's parameters{hint}"
         )
 
     def held_out(self) -> Objective:
@@ -276,17 +291,24 @@ class IWAE(Objective, name="iwae"):
 
     def __call__(self, model: Model, batch: Batch, *, step: int, noise: Noise) -> Bound:
         """Evaluate the objective."""
-        evidence = model.evidence(
-            batch, self.n_groups * self.n_samples, noise, path_only=self.gradient != "plain"
-        )
-        log_w = evidence.log_w.unflatten(0, (self.n_groups, self.n_samples))  # (M, K, B)
-        iwae = log_mean_exp(log_w, 1).mean(0)  # (B,)
-        elbo = log_w.mean((0, 1))
+        groups = (self.n_groups, self.n_samples)
+        path_only = self.gradient in ("stl", "dreg")
+        evidence = model.evidence(batch, math.prod(groups), noise, path_only=path_only)
+        if self.gradient == "vimco":
+            evidence = without_path(evidence)
+        log_w = evidence.log_w.unflatten(0, groups)  # (M, K, B)
+        bound = self._average(log_w)  # (M, B)
         if self.gradient == "dreg":
             self._square_weights(evidence, log_w)
+        if self.gradient == "vimco":
+            log_qz = evidence.log_qz.unflatten(0, groups)
+            bound = bound + leave_one_out(log_w, log_qz, self._average)
+        return _bound(-bound.mean(), evidence, iwae=log_mean_exp(log_w.detach(), 1).mean(0))
+
+    def _average(self, log_w: Tensor) -> Tensor:
+        """Combine the log-weights (..., K, B) of a group, shape (..., B)."""
         share = self.elbo_weight
-        loss = -(share * elbo + (1 - share) * iwae).mean()
-        return _bound(loss, evidence, iwae=iwae.detach())
+        return share * log_w.mean(-2) + (1 - share) * log_mean_exp(log_w, -2)
 
     def _square_weights(self, evidence: Evidence, log_w: Tensor) -> None:
         """Make the gradient that reaches the draws that of Σ w̃² ∂ log w.

@@ -40,12 +40,15 @@ class Posterior(Spec, abc.ABC, family="posterior"):
     """Choice of q(z | x).
 
     ``space`` is where z lives. ``reparameterized`` says whether a draw is a
-    differentiable function of the parameters, ``has_density`` whether q has a log-density at all.
+    differentiable function of the parameters, ``has_density`` whether q has a log-density at all,
+    ``has_score`` whether a gradient can be had from that: draws in training follow q exactly, and
+    log q at a fixed point varies with the parameters.
     """
 
     space: ClassVar[Space] = "real"
     reparameterized: ClassVar[bool] = True
     has_density: ClassVar[bool] = True
+    has_score: ClassVar[bool] = True
 
     @abc.abstractmethod
     def build(self, d: int, context: int) -> PosteriorModule:

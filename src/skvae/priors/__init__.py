@@ -1,8 +1,18 @@
 """Priors p(z)."""
 
 from skvae.priors.base import Prior, PriorModule
+from skvae.priors.discrete import Autoregressive, Categorical
 from skvae.priors.flow import Flow
 from skvae.priors.gaussian import GaussianMixture, Standard
 from skvae.priors.vamp import Vamp
 
-__all__ = ["Flow", "GaussianMixture", "Prior", "PriorModule", "Standard", "Vamp"]
+__all__ = [
+    "Autoregressive",
+    "Categorical",
+    "Flow",
+    "GaussianMixture",
+    "Prior",
+    "PriorModule",
+    "Standard",
+    "Vamp",
+]
