@@ -14,7 +14,7 @@ from skvae import distributions, importance, posteriors, priors, rng
 from skvae.discrete import Autoregressive, OneHot, PointMass, RelaxedOneHot
 from skvae.evidence import Batch, Evidence
 from skvae.exceptions import ParameterError
-from skvae.gradients import without_path
+from skvae.gradients import leave_one_out, without_path
 from skvae.latent import Latent
 from skvae.likelihoods import Bernoulli
 from skvae.models import Assembly
@@ -147,6 +147,16 @@ def test_impossible_categories_are_never_drawn(u, expected):
     assert z.argmax().item() == expected
     assert z.sum() == 1
     assert OneHot(logits).log_prob(z) > -2
+
+
+def test_rounding_of_the_cumulative_sum_selects_nothing_impossible():
+    short = 0
+    for k in range(2, 60):
+        logits = torch.cat([torch.zeros(k), torch.tensor([-1e4])]).unsqueeze(0)
+        p = OneHot(logits)
+        short += p.mean.cumsum(-1)[-1] < 1 - 2**-24  # in float32, the sum may fall short of 1
+        assert distributions.draw(p, (), Fixed(1 - 2**-24)).argmax() == k - 1
+    assert short > 0
 
 
 def test_relaxed_draws_are_the_softmax_with_gumbel_noise():
@@ -427,6 +437,22 @@ def test_the_score_function_gradient_is_unbiased(objective, training):
     mean, error = mean_gradient(model, lambda b, v: objective(model, b, step=0, noise=v).loss, x)
     assert agrees(mean, error, wanted)
     assert error.norm() < 0.1 * wanted.norm()
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0, 0.3])
+def test_the_learning_signal_is_the_gain_over_the_other_draws(share):
+    log_w, log_qz = 3 * normal(2, 4, 5), normal(2, 4, 5, seed=1).requires_grad_()
+    average = IWAE(4, elbo_weight=share)._average
+    term = leave_one_out(log_w, log_qz, average)
+    assert torch.equal(term, torch.zeros(2, 5).double())
+    (signal,) = torch.autograd.grad(term.sum(), log_qz)
+    for j in range(4):
+        others = [i for i in range(4) if i != j]
+        baseline = log_w.clone()
+        baseline[:, j] = log_w[:, others].mean(1)  # Mnih and Rezende, equation 12
+        assert torch.allclose(signal[:, j], average(log_w) - average(baseline))
+        if share == 1:
+            assert torch.allclose(signal[:, j], (log_w[:, j] - log_w[:, others].mean(1)) / 4)
 
 
 def test_the_straight_through_gradient_is_biased():

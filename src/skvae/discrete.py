@@ -87,9 +87,8 @@ class OneHot(Indicators):
 
     def draw(self, shape: tuple[int, ...], noise: Noise) -> Tensor:
         """Draw exactly, without a gradient."""
-        logits = self.logits.detach()
-        u = noise.uniform(shape, logits[..., 0])  # (*shape, *batch_shape, n)
-        return _invert(u, logits).flatten(-2)
+        u = noise.uniform(shape, self.logits[..., 0])  # (*shape, *batch_shape, n)
+        return _invert(u, self.logits).flatten(-2)
 
 
 def _invert(u: Tensor, logits: Tensor) -> Tensor:
