@@ -82,8 +82,11 @@ def unit(vector: Tensor) -> Tensor:
     return moderate / length
 
 
+@singledispatch
 def kl_per_dimension(q: Distribution, p: Distribution) -> Tensor | None:
     """Closed-form KL(q || p) in nats, split into terms that add up, or None if there is none.
+
+    A family of its own registers its closed forms here by the type of q.
 
     Returns
     -------

@@ -2,6 +2,7 @@
 
 import abc
 import itertools
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar, Literal, get_args
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from skvae.distributions import log_mean_exp
 from skvae.evidence import Batch, Evidence, Model
 from skvae.exceptions import ParameterError, did_you_mean
+from skvae.gradients import leave_one_out, without_path
 from skvae.penalties import (
     DIP,
     MMD,
@@ -44,7 +46,7 @@ __all__ = [
     "TotalCorrelation",
 ]
 
-Gradient = Literal["plain", "stl", "dreg"]
+Gradient = Literal["plain", "stl", "dreg", "vimco"]
 
 
 @dataclass(frozen=True)
@@ -257,11 +259,13 @@ class IWAE(Objective, name="iwae"):
         M bounds that are averaged: MIWAE(M, K) [2]_.
     elbo_weight : float
         Share of the ELBO in a convex combination: CIWAE [2]_.
-    gradient : {"plain", "stl", "dreg"}
+    gradient : {"plain", "stl", "dreg", "vimco"}
         Gradient of the encoder. ``"plain"`` is that of the bound; its signal-to-noise ratio falls
         with K. ``"dreg"`` (doubly reparameterised [3]_) has the same expectation and a ratio that
         rises. ``"stl"`` (sticking the landing [4]_) drops the score term; for K = 1 both agree,
-        for K > 1 it is biased.
+        for K > 1 it is biased. ``"vimco"`` [5]_ needs no differentiable draws, so it is for
+        discrete z: the score function with leave-one-out baselines, unbiased, for K >= 2. With
+        ``elbo_weight=1`` it is REINFORCE with such baselines for the ELBO.
     pooled_decoder : bool
         Decoder and prior get the gradient of the one bound over all M · K draws, the encoder that
         of the average of M: PIWAE(M, K) [2]_. A tighter bound is better for the one and worse for
@@ -274,6 +278,7 @@ class IWAE(Objective, name="iwae"):
        arXiv:1802.04537
     .. [3] Tucker et al., 2019, arXiv:1810.04152
     .. [4] Roeder, Wu and Duvenaud, 2017, arXiv:1703.09194
+    .. [5] Mnih and Rezende, 2016, arXiv:1602.06725
     """
 
     n_samples: int = 5
@@ -301,16 +306,31 @@ class IWAE(Objective, name="iwae"):
                 "IWAE: pooled_decoder=True needs n_groups > 1; with one group there is nothing to "
                 "pool."
             )
+        if self.gradient == "vimco":
+            at_least(self.n_samples, 2, "IWAE: n_samples with gradient='vimco'")
+            if self.pooled_decoder:
+                raise ParameterError(
+                    "IWAE: pooled_decoder=True gives the encoder a gradient through the draws, "
+                    "which gradient='vimco' does not have."
+                )
 
     def objection(self, posterior: Posterior) -> str | None:
-        """Weights need densities, and these gradients draws that are functions of parameters."""
+        """Weights need densities; then either the draws have gradients, or the score of q."""
         if not posterior.has_density:
             return "importance weights need the density of z, and this posterior has none"
+        if self.gradient == "vimco":
+            if posterior.has_score:
+                return None
+            return (
+                "the gradient 'vimco' needs exact draws from a posterior whose log-density varies "
+                "with its parameters"
+            )
         if posterior.reparameterized:
             return None
+        hint = "; gradient='vimco' does not" if posterior.has_score else ""
         return (
             f"the gradient {self.gradient!r} needs draws that are differentiable functions of the "
-            "posterior's parameters"
+            f"posterior's parameters{hint}"
         )
 
     def held_out(self) -> Objective:
@@ -319,19 +339,26 @@ class IWAE(Objective, name="iwae"):
 
     def __call__(self, model: Model, batch: Batch, *, step: int, noise: Noise) -> Bound:
         """Evaluate the objective."""
-        evidence = model.evidence(
-            batch, self.n_groups * self.n_samples, noise, path_only=self.gradient != "plain"
-        )
-        log_w = evidence.log_w.unflatten(0, (self.n_groups, self.n_samples))  # (M, K, B)
-        iwae = log_mean_exp(log_w, 1).mean(0)  # (B,)
-        elbo = log_w.mean((0, 1))
-        share = self.elbo_weight
-        loss = -(share * elbo + (1 - share) * iwae).mean()
+        groups = (self.n_groups, self.n_samples)
+        path_only = self.gradient in ("stl", "dreg")
+        evidence = model.evidence(batch, math.prod(groups), noise, path_only=path_only)
+        if self.gradient == "vimco":
+            evidence = without_path(evidence)
+        log_w = evidence.log_w.unflatten(0, groups)  # (M, K, B)
+        loss = -self._average(log_w).mean()
         if self.pooled_decoder:
             loss = self._pool(loss, evidence, log_w.detach())
         elif self.gradient == "dreg":
             self._square_weights(evidence, log_w)
-        return _bound(loss, evidence, iwae=iwae.detach())
+        elif self.gradient == "vimco":
+            log_qz = evidence.log_qz.unflatten(0, groups)
+            loss = loss - leave_one_out(log_w, log_qz, self._average).mean()
+        return _bound(loss, evidence, iwae=log_mean_exp(log_w.detach(), 1).mean(0))
+
+    def _average(self, log_w: Tensor) -> Tensor:
+        """Combine the log-weights (..., K, B) of a group, shape (..., B)."""
+        share = self.elbo_weight
+        return share * log_w.mean(-2) + (1 - share) * log_mean_exp(log_w, -2)
 
     def _square_weights(self, evidence: Evidence, log_w: Tensor) -> None:
         """Make the gradient that reaches the draws that of Σ w̃² ∂ log w.

@@ -19,7 +19,7 @@ from skvae.models import Assembly
 from skvae.networks import MLP, Network
 from skvae.objectives import ELBO, Objective
 from skvae.penalties import Penalty
-from skvae.posteriors import Diagonal, Posterior, VonMisesFisher
+from skvae.posteriors import Categorical, Diagonal, Posterior, VonMisesFisher
 from skvae.priors import Prior, Standard
 from skvae.spec import Spec
 
@@ -32,8 +32,11 @@ __all__ = [
     "check_prior",
 ]
 
-
-SIMPLEST: dict[Space, Posterior] = {"real": Diagonal(), "sphere": VonMisesFisher()}
+SIMPLEST: dict[Space, Posterior] = {
+    "real": Diagonal(),
+    "sphere": VonMisesFisher(),
+    "one_hot": Categorical(3),
+}
 
 
 def check_likelihood(spec: Likelihood, x: Tensor) -> None:
@@ -89,7 +92,7 @@ def check_posterior(spec: Posterior, d: int = 3, context: int = 5) -> None:
     carried, computed = q.log_prob(z), module(features).log_prob(z)
     _same("shape of log_prob", tuple(carried.shape), (6, 4))
     _holds(torch.allclose(carried, computed, atol=1e-5), "the density is that of the drawn point")
-    (z.square().sum() + computed.sum()).backward()
+    (module.embed(z, q).square().sum() + computed.sum()).backward()
     for name, parameter in module.named_parameters():
         _holds(parameter.grad is not None, f"gradients reach the parameter {name}")
     _same("shape of the mean", tuple(module(features).mean.shape), (4, width))
@@ -100,20 +103,21 @@ def check_prior(spec: Prior, d: int = 3, event_shape: tuple[int, ...] = (4,)) ->
     _check_spec(spec)
     posterior = SIMPLEST[spec.space]
     module = Assembly(event_shape, d, Gaussian(), posterior, spec, MLP((5,))).build(0).double()
+    width = module.spec.latent.width
     rows = torch.randn(6, *event_shape, generator=rng.generator(0), dtype=torch.float64)
     module.calibrate(rows.mean(0), torch.ones(event_shape), rows)
     p = module.prior_distribution()
-    _same("event_shape", tuple(p.event_shape), (d,))
+    _same("event_shape", tuple(p.event_shape), (width,))
     _same("batch_shape", tuple(p.batch_shape), ())
     z = distributions.draw(p, (5,), rng.Sequential(rng.generator(0)))
-    _same("shape of a draw", tuple(z.shape), (5, d))
-    log_prob = p.log_prob(z.detach().expand(2, 5, d))
+    _same("shape of a draw", tuple(z.shape), (5, width))
+    log_prob = p.log_prob(z.detach().expand(2, 5, width))
     _same("shape of log_prob", tuple(log_prob.shape), (2, 5))
     _holds(torch.isfinite(log_prob).all(), "log_prob of a draw is finite")
     wide = p.expand(torch.Size([6]))
     _same("batch_shape after expand", tuple(wide.batch_shape), (6,))
     by_row = distributions.draw(wide, (2,), rng.PerRow(rows, 0))
-    _same("shape of a draw for each row", tuple(by_row.shape), (2, 6, d))
+    _same("shape of a draw for each row", tuple(by_row.shape), (2, 6, width))
 
 
 def check_network(spec: Network, event_shape: tuple[int, ...] = (4,), d: int = 3) -> None:

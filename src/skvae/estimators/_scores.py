@@ -25,7 +25,7 @@ class Scores(Face):
     def _warn_of_collapse(self) -> None:
         """Warn where training has ended with a KL of nothing; called by what `fit` calls."""
         spec, trainer = self._core.spec, self._core.trainer
-        if trainer is None or trainer.steps_done < 100:  # the KL is near 0 at the start, too
+        if trainer is None or trainer.at.steps_done < 100:  # the KL is near 0 at the start, too
             return
         if spec.posterior.has_density:
             kl = self.history_[-1]["train_kl"]

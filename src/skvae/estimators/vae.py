@@ -380,6 +380,8 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Scores):  # type: i
         Returns
         -------
         Z : ndarray, shape (n, n_components)
+            For discrete latent variables, shape (n, n_components · n_categories): the
+            probabilities of the categories of each, side by side.
         """
         check_is_fitted(self)
         return self._core.posterior_mean(self._validated(X))

@@ -2,12 +2,14 @@
 
 from skvae.posteriors.base import Posterior, PosteriorModule
 from skvae.posteriors.deterministic import Deterministic
+from skvae.posteriors.discrete import Categorical, VectorQuantized
 from skvae.posteriors.flow import Flow
 from skvae.posteriors.gaussian import Diagonal, FullCovariance
 from skvae.posteriors.mixture import Mixture
 from skvae.posteriors.sphere import VonMisesFisher
 
 __all__ = [
+    "Categorical",
     "Deterministic",
     "Diagonal",
     "Flow",
@@ -15,5 +17,6 @@ __all__ = [
     "Mixture",
     "Posterior",
     "PosteriorModule",
+    "VectorQuantized",
     "VonMisesFisher",
 ]

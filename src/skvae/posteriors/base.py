@@ -41,13 +41,16 @@ class Posterior(Spec, abc.ABC, family="posterior"):
 
     ``space`` is where z lives. ``reparameterized`` says whether a draw is a
     differentiable function of the parameters, ``has_density`` whether q has a log-density at all,
-    ``factorizes`` whether it is an ``Independent`` of laws of one coordinate each.
+    ``factorizes`` whether it is an ``Independent`` of laws of one coordinate each, ``has_score``
+    whether a gradient can be had from the density: draws in training follow q exactly, and log q
+    at a fixed point varies with the parameters.
     """
 
     space: ClassVar[Space] = "real"
     reparameterized: ClassVar[bool] = True
     has_density: ClassVar[bool] = True
     factorizes: ClassVar[bool] = False
+    has_score: ClassVar[bool] = True
 
     @abc.abstractmethod
     def build(self, d: int, context: int) -> PosteriorModule:
