@@ -40,6 +40,7 @@ SPECS = [
     objectives.ELBO() + objectives.Contractive(0.5) + objectives.Contractive(0.1, 0),
     objectives.Contractive(0.25, n_probes=3),
     models.OneLevel(),
+    models.Hierarchical(upper=3, hidden_layer_sizes=(), activation="tanh", batch_norm=True),
     models.Ladder(upper=(3, 2), hidden_layer_sizes=(5, 4), activation="relu", batch_norm=False),
     Assembly(
         event_shape=(1, 2, 2),

@@ -58,7 +58,9 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Face):  # type: ign
         ``networks.MLP((500, 500), activation="relu")``, for which ``hidden_layer_sizes`` is
         ignored.
     model : str or spec, default="vae"
-        How the parts are wired: ``"vae"`` has one latent vector. See `skvae.models`.
+        How the parts are wired: ``"vae"`` has one latent vector; ``"ladder"`` and
+        ``"hierarchical"`` have several, each given the one above, with ``n_components`` in the
+        one next to the data, which comes first in z. See `skvae.models`.
     hidden_layer_sizes : tuple of int, default=(256, 256)
         Widths of the encoder's hidden layers, mirrored in the decoder; ``()`` is a linear model.
     objective : str or spec, default="elbo"
@@ -360,7 +362,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Face):  # type: ign
 
         Returns
         -------
-        Z : ndarray, shape (n, n_components)
+        Z : ndarray, shape (n, n_components), or as wide as all levels of z together
         """
         check_is_fitted(self)
         return self._core.posterior_mean(self._validated(X))
@@ -370,7 +372,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Face):  # type: ign
 
         Parameters
         ----------
-        Z : shape (n, n_components)
+        Z : as `transform` returns it
 
         Returns
         -------

@@ -29,6 +29,7 @@ __all__ = [
     "ChainModule",
     "Conditional",
     "conditional",
+    "constant",
     "detached",
     "gaussian",
 ]
@@ -65,40 +66,41 @@ class Chain(Distribution):
     def mean(self) -> Tensor:
         """The path of means, shape (*batch_shape, d): each level's mean at the mean above it."""
         levels = [self.top.mean]
-        for conditional in reversed(self.conditionals):
-            levels.append(conditional(levels[-1]).mean)
+        for law_given in reversed(self.conditionals):
+            levels.append(law_given(levels[-1]).mean)
         return torch.cat(levels[::-1], -1)
 
-    def split(self, z: Tensor) -> tuple[Tensor, ...]:
+    def split(self, z: Tensor) -> list[Tensor]:
         """Split flat z (..., d) into its levels, z_1 first."""
-        return torch.split(z, [*self.sizes], -1)
+        return list(torch.split(z, [*self.sizes], -1))
 
-    def laws(self, z: Tensor) -> list[Distribution]:
-        """Law of each level, z_1 first, where the levels above it have the values of flat z."""
-        above = self.split(z)[1:]
-        laws = [conditional(z_) for conditional, z_ in zip(self.conditionals, above, strict=True)]
+    def laws(self, levels: Sequence[Tensor]) -> list[Distribution]:
+        """Law of each level, z_1 first, at given values of the levels above it."""
+        laws = [law_given(z) for law_given, z in zip(self.conditionals, levels[1:], strict=True)]
         return [*laws, self.top]
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log-density of points (..., d), shape (...)."""
-        return torch.stack(
-            [law.log_prob(z) for law, z in zip(self.laws(value), self.split(value), strict=True)]
-        ).sum(0)
+        levels = self.split(value)
+        return torch.stack(_log_probs(self.laws(levels), levels)).sum(0)
 
-    def draw(self, shape: tuple[int, ...], noise: rng.Noise) -> Tensor:
-        """Draw from the top down with explicit noise, shape (*shape, *batch_shape, d)."""
-        levels = [distributions.draw(self.top, shape, noise)]
-        for conditional in reversed(self.conditionals):
-            law = conditional(levels[-1])
+    def descend(
+        self, shape: tuple[int, ...], noise: rng.Noise
+    ) -> tuple[list[Tensor], list[Distribution]]:
+        """Draw from the top down; return the levels (*shape, *batch_shape, d_i) and their laws."""
+        levels, laws = [distributions.draw(self.top, shape, noise)], [self.top]
+        for law_given in reversed(self.conditionals):
+            law = law_given(levels[-1])
             loc = law.mean  # (*shape, *batch_shape, d_i)
             eps = noise.normal(shape, loc.new_empty(loc.shape[len(shape) :]))
             levels.append(loc + law.stddev * eps)
-        return torch.cat(levels[::-1], -1)
+            laws.append(law)
+        return levels[::-1], laws[::-1]
 
 
 @distributions.draw.register
 def _(distribution: Chain, shape: tuple[int, ...], noise: rng.Noise) -> Tensor:
-    return distribution.draw(shape, noise)
+    return torch.cat(distribution.descend(shape, noise)[0], -1)
 
 
 class ChainModel(GenerativeModel, abc.ABC):
@@ -135,12 +137,15 @@ class ChainModule(LatentModule):
         self.generative = nn.ModuleList()  # from z_{i+1} to p(z_i | z_{i+1}), that of z_1 first
 
     @abc.abstractmethod
-    def _posterior(self, batch: Batch) -> tuple[Chain, Chain]:
-        """q(z | x), and the same cut off from the gradient of its parameters."""
+    def _posterior(self, batch: Batch, generative: Sequence[Conditional]) -> tuple[Chain, Chain]:
+        """q(z | x), and the same cut off from the gradient of its parameters.
+
+        ``generative`` are p(z_i | z_{i+1}), of which q may make use.
+        """
 
     def infer(self, batch: Batch) -> Chain:
         """q(z | x), batch shape (B,), event shape (d,); hidden cells are ignored."""
-        return self._posterior(batch)[0]
+        return self._posterior(batch, [*self.generative])[0]
 
     def infer_prior_part(self, x: Tensor) -> Distribution:
         """q(z_L | x) for pseudo-inputs x (K, *event)."""
@@ -164,23 +169,44 @@ class ChainModule(LatentModule):
         averaged over the draws: unbiased, with one column for each latent variable. Where the top
         prior leaves no closed form, the top level is one column by Monte Carlo.
         """
-        q, fixed_q = self._posterior(batch)
-        z = distributions.draw(q, (n_samples,), noise)  # (K, B, d)
-        # All laws are functions of the flat z, as it was drawn: a gradient that is taken or
-        # changed there must see everything that follows from it.
-        levels = q.split(z)
-        p_laws, q_laws = self.prior_distribution().laws(z), (fixed_q if path_only else q).laws(z)
-        log_pz = [law.log_prob(level) for law, level in zip(p_laws, levels, strict=True)]
-        log_qz = [law.log_prob(level) for law, level in zip(q_laws, levels, strict=True)]
-        kl = map(_kl, q_laws, p_laws, log_qz, log_pz)
+        generative = [_Once(module) for module in self.generative]
+        q, fixed_q = self._posterior(batch, generative)
+        levels, q_laws = q.descend((n_samples,), noise)
+        z = torch.cat(levels, -1)  # (K, B, d)
+        if path_only:  # then the densities must be functions of the z that is handed out
+            levels = q.split(z)
+            q_laws = fixed_q.laws(levels)
+        p_laws = Chain(self.prior(self.infer_prior_part), generative, self.sizes).laws(levels)
+        log_pz, log_qz = _log_probs(p_laws, levels), _log_probs(q_laws, levels)
+        kl = list(map(_kl, q_laws, p_laws, log_qz, log_pz))
         return Evidence(
             log_px=self._log_px(batch, self.generate(z)),
             log_pz=torch.stack(log_pz).sum(0),
             log_qz=torch.stack(log_qz).sum(0),
-            kl=torch.cat(list(kl), -1),
+            kl=torch.cat(kl, -1),
             draws=(z,),
             posterior=q,
         )
+
+
+class _Once:
+    """A conditional that is not computed again for the very tensor that it was computed for last.
+
+    q and p share p(z_i | z_{i+1}) at the drawn levels; batch normalisation then sees a batch once.
+    """
+
+    def __init__(self, law_given: Conditional) -> None:
+        self.law_given = law_given
+        self._last: tuple[Tensor, Distribution] | None = None
+
+    def __call__(self, z: Tensor) -> Distribution:
+        if self._last is None or self._last[0] is not z:
+            self._last = (z, self.law_given(z))
+        return self._last[1]
+
+
+def _log_probs(laws: Sequence[Distribution], levels: Sequence[Tensor]) -> list[Tensor]:
+    return [law.log_prob(z) for law, z in zip(laws, levels, strict=True)]
 
 
 def _kl(q: Distribution, p: Distribution, log_q: Tensor, log_p: Tensor) -> Tensor:
@@ -203,6 +229,11 @@ def detached(module: nn.Module) -> Callable[[Tensor], Any]:
     """Return the module as a function whose weights have no gradient."""
     weights = {name: p.detach() for name, p in module.named_parameters()}
     return lambda x: torch.func.functional_call(module, weights, (x,))
+
+
+def constant(law: Distribution) -> Distribution:
+    """Return the same independent Gaussians, cut off from the gradient of their parameters."""
+    return gaussian(law.mean.detach(), law.stddev.detach())
 
 
 def gaussian(loc: Tensor, scale: Tensor) -> Distribution:

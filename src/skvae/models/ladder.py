@@ -17,6 +17,7 @@ from skvae.models.chain import (
     ChainModule,
     Conditional,
     conditional,
+    constant,
     detached,
     gaussian,
 )
@@ -118,15 +119,15 @@ class LadderModule(ChainModule):
         p: Distribution = self.likelihood(self._body(self.decoder, z[..., : self.sizes[0]]))
         return p
 
-    def _posterior(self, batch: Batch) -> tuple[Chain, Chain]:
+    def _posterior(self, batch: Batch, generative: Sequence[Conditional]) -> tuple[Chain, Chain]:
         features = self._body(self.encoder, batch.x, batch.mask)
         evident: list[Distribution] = []
         for upward, head in zip(self.upward, self.evident, strict=True):
             features = self._body(upward, features)
             evident.append(head(features))
-        fixed = [gaussian(e.mean.detach(), e.stddev.detach()) for e in evident]
+        fixed = [constant(law) for law in evident]
         return (
-            self._merged(evident, [*self.generative]),
+            self._merged(evident, generative),
             self._merged(fixed, [detached(module) for module in self.generative]),
         )
 
