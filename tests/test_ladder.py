@@ -19,6 +19,7 @@ from skvae.models.chain import gaussian
 from skvae.models.ladder import product
 from skvae.networks import MLP, BatchNorm, running_statistics
 from skvae.objectives import ELBO, IWAE
+from skvae.testing import check_network
 
 LADDER = models.Ladder(upper=(3, 2), hidden_layer_sizes=(6, 5), batch_norm=False)
 HIERARCHICAL = models.Hierarchical(upper=2, hidden_layer_sizes=(6,))
@@ -431,10 +432,12 @@ def test_path_only_leaves_out_what_reaches_q_through_its_parameters(wiring):
     module, batch = model_of(wiring), Batch(binary())
     z = module.evidence(batch, 3, noise()).draws[0].detach()
     evidence = module.evidence(batch, 3, noise(), path_only=True)
-    (slope,) = torch.autograd.grad(evidence.log_qz.sum(), evidence.draws[0], retain_graph=True)
-    free = z.requires_grad_()
-    (expected,) = torch.autograd.grad(module.infer(batch).log_prob(free).sum(), free)
-    assert torch.allclose(slope, expected)
+    free, there = z.requires_grad_(), evidence.draws[0]
+    q, p = module.infer(batch), module.prior_distribution()
+    for found, law in ((evidence.log_qz, q), (evidence.log_pz, p)):
+        (slope,) = torch.autograd.grad(found.sum(), there, retain_graph=True)
+        (expected,) = torch.autograd.grad(law.log_prob(free).sum(), free)
+        assert torch.allclose(slope, expected)
     # Without the way through z, nothing else is left.
     evidence.draws[0].register_hook(torch.zeros_like)
     evidence.log_qz.sum().backward()
@@ -470,6 +473,7 @@ def test_batch_norm_of_one_row_uses_the_running_statistics():
     expected = (x[:1] - mean) / (variance + 1e-5).sqrt()
     assert torch.allclose(norm(x[:1]), expected, atol=1e-6)
     assert torch.allclose(norm(x[:1].expand(7, 1, 3)), expected.expand(7, 1, 3), atol=1e-6)
+    assert torch.allclose(norm(x[0]), expected[0], atol=1e-6)
     norm(torch.full((4, 3), math.inf))
     assert torch.equal(norm.mean, mean)
     assert torch.equal(norm.variance, variance)
@@ -503,6 +507,10 @@ def test_a_normalised_network_has_no_bias_but_that_of_the_norm():
         True
     ] * 4 + [False]
     assert [type(layer).__name__ for layer in plain] == ["Linear", "SiLU"]
+
+
+def test_a_normalised_network_keeps_the_contract():
+    check_network(MLP((6,), batch_norm=True))
 
 
 def test_a_batch_is_counted_once_and_pseudo_inputs_never():
@@ -650,7 +658,7 @@ def test_a_prior_is_fitted_to_the_top_level(trained, prior):
     vae.fit_prior(train, prior, n_steps=200)
     after = vae.evaluate(test, n_samples=20)
     assert after.elbo > before + 1.0
-    assert after.kl_per_dimension is None
+    assert (after.kl_per_dimension is None) == (module.sizes[-1] > 1)
     assert np.array_equal(vae.transform(test), Z)
 
 
@@ -674,6 +682,7 @@ def test_training_goes_on_and_stands_a_last_batch_of_one_row(digits, name):
         batch_size=16,
         learning_rate=0.01,
         max_epochs=2,
+        precision="bfloat16",
         warm_start=True,
         **options,
     ).fit(X)

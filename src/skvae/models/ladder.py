@@ -39,8 +39,9 @@ class Ladder(ChainModel, name="ladder"):
     and p(z_i | z_{i+1}), weighted by their precisions. The decoder sees z_1. A flat z is
     [z_1, …, z_L], the level next to x first; its "mean" is the path of means from the top.
 
-    The prior is that of z_L. The networks' bodies belong to the lowest level; the recipe of the
-    paper is ``network=MLP((512,), batch_norm=True)`` with ``ELBO(warmup=...)``.
+    The prior is that of z_L. The bodies of the network belong to the lowest level; the paper
+    normalises all layers, as does ``network=MLP((512, 512), batch_norm=True)``, and lets the KL
+    term rise slowly, as does ``ELBO(warmup=...)``.
 
     Parameters
     ----------
