@@ -43,7 +43,7 @@ SPECS = [
     priors.Flow(kind="planar", n_transforms=2),
     priors.Sphere(),
     networks.MLP((3, 4), activation="relu"),
-    networks.MLP(()),
+    networks.MLP((), batch_norm=True),
     objectives.ELBO(beta=0.5, warmup=10, free_bits=0.1),
     objectives.IWAE(3, 2, 0.5, "stl"),
     objectives.IWAE(3, 2, pooled_decoder=True),
@@ -60,6 +60,8 @@ SPECS = [
     objectives.MMD(2.0, "rbf"),
     objectives.TotalCorrelation(2.0),
     models.OneLevel(),
+    models.Hierarchical(upper=3, hidden_layer_sizes=(), activation="tanh", batch_norm=True),
+    models.Ladder(upper=(3, 2), hidden_layer_sizes=(5, 4), activation="relu", batch_norm=False),
     Assembly(
         event_shape=(1, 2, 2),
         n_components=3,

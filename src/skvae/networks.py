@@ -3,16 +3,27 @@
 import abc
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import batch_norm
 
 from skvae.exceptions import ParameterError, did_you_mean
 from skvae.spec import Spec
 
-__all__ = ["MLP", "Encoder", "Network"]
+__all__ = [
+    "MLP",
+    "BatchNorm",
+    "Encoder",
+    "Network",
+    "check_activation",
+    "check_sizes",
+    "dense_layers",
+    "running_statistics",
+]
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "elu": nn.ELU,
@@ -60,29 +71,23 @@ class MLP(Network, name="mlp"):
         Widths of the encoder's hidden layers; ``()`` makes encoder and decoder linear.
     activation : {"elu", "gelu", "relu", "sigmoid", "silu", "softplus", "tanh"}
         Non-linearity after each hidden layer.
+    batch_norm : bool
+        Normalise each hidden layer before its non-linearity [1]_.
+
+    References
+    ----------
+    .. [1] Ioffe and Szegedy, "Batch Normalization", 2015, arXiv:1502.03167
     """
 
     hidden_layer_sizes: tuple[int, ...] = (256, 256)
     activation: str = "silu"
+    batch_norm: bool = False
 
     def __post_init__(self) -> None:
-        sizes = self.hidden_layer_sizes
-        if not isinstance(sizes, Sequence) or isinstance(sizes, str):
-            raise ParameterError(
-                f"hidden_layer_sizes must be a tuple of integers; received {sizes!r}. "
-                "One hidden layer of 100 units is written (100,)."
-            )
-        if not all(isinstance(s, int) and not isinstance(s, bool) and s >= 1 for s in sizes):
-            raise ParameterError(
-                f"hidden_layer_sizes must hold integers >= 1; received {sizes!r}."
-            )
-        object.__setattr__(self, "hidden_layer_sizes", tuple(sizes))
-        if self.activation not in ACTIVATIONS:
-            raise ParameterError(
-                f"activation={self.activation!r} is not known."
-                f"{did_you_mean(str(self.activation), ACTIVATIONS)} "
-                f"Known: {', '.join(map(repr, ACTIVATIONS))}."
-            )
+        object.__setattr__(
+            self, "hidden_layer_sizes", check_sizes(self.hidden_layer_sizes, "hidden_layer_sizes")
+        )
+        check_activation(self.activation)
 
     def build_encoder(self, event_shape: tuple[int, ...]) -> Encoder:
         """Return the encoder's body."""
@@ -93,16 +98,99 @@ class MLP(Network, name="mlp"):
         sizes = (d, *reversed(self.hidden_layer_sizes))
         last = nn.Linear(sizes[-1], math.prod(out_shape))
         return nn.Sequential(
-            *dense_layers(sizes, self.activation), last, nn.Unflatten(-1, out_shape)
+            *dense_layers(sizes, self.activation, self.batch_norm),
+            last,
+            nn.Unflatten(-1, out_shape),
         )
 
 
-def dense_layers(sizes: Sequence[int], activation: str) -> list[nn.Module]:
+def check_sizes(sizes: object, where: str) -> tuple[int, ...]:
+    """Check a field of layer sizes and return it as a tuple.
+
+    Raises
+    ------
+    ParameterError
+    """
+    if not isinstance(sizes, Sequence) or isinstance(sizes, str):
+        raise ParameterError(
+            f"{where} must be a tuple of integers; received {sizes!r}. "
+            "One layer of 100 units is written (100,)."
+        )
+    if not all(isinstance(s, int) and not isinstance(s, bool) and s >= 1 for s in sizes):
+        raise ParameterError(f"{where} must hold integers >= 1; received {sizes!r}.")
+    return tuple(sizes)
+
+
+def check_activation(activation: object) -> None:
+    """Check a field that names an activation.
+
+    Raises
+    ------
+    ParameterError
+    """
+    if activation not in ACTIVATIONS:
+        raise ParameterError(
+            f"activation={activation!r} is not known."
+            f"{did_you_mean(str(activation), ACTIVATIONS)} "
+            f"Known: {', '.join(map(repr, ACTIVATIONS))}."
+        )
+
+
+def dense_layers(
+    sizes: Sequence[int], activation: str, normalized: bool = False
+) -> list[nn.Module]:
     """Return linear layers between consecutive sizes, each followed by the activation."""
     layers: list[nn.Module] = []
     for n_in, n_out in itertools.pairwise(sizes):
-        layers += [nn.Linear(n_in, n_out), ACTIVATIONS[activation]()]
+        layers.append(nn.Linear(n_in, n_out, bias=not normalized))  # else the norm has the bias
+        if normalized:
+            layers.append(BatchNorm(n_out))
+        layers.append(ACTIVATIONS[activation]())
     return layers
+
+
+class BatchNorm(nn.Module):
+    """Batch normalisation of features (..., B, d) over all axes but the last.
+
+    A single row has no statistics of its own and is normalised by the running ones, which a batch
+    that is not finite leaves as they are.
+    """
+
+    mean: Tensor
+    variance: Tensor
+
+    def __init__(self, d: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(d))
+        self.bias = nn.Parameter(torch.zeros(d))
+        self.register_buffer("mean", torch.zeros(d))
+        self.register_buffer("variance", torch.ones(d))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the normalised features."""
+        mean, variance = self.mean, self.variance
+        learn = self.training and x.ndim > 1 and x.shape[-2] > 1
+        if learn:
+            mean, variance = mean.clone(), variance.clone()
+        rows = x.reshape(-1, x.shape[-1])
+        out = batch_norm(rows, mean, variance, self.weight, self.bias, training=learn)
+        if learn:  # never in place: a backward pass may still need the old ones
+            self.mean = torch.where(mean.isfinite(), mean, self.mean)
+            self.variance = torch.where(variance.isfinite(), variance, self.variance)
+        return out.view(x.shape)
+
+
+@contextmanager
+def running_statistics(module: nn.Module) -> Iterator[None]:
+    """Let batch normalisation take its running statistics, also in training."""
+    learning = [m for m in module.modules() if isinstance(m, BatchNorm) and m.training]
+    for part in learning:
+        part.training = False
+    try:
+        yield
+    finally:
+        for part in learning:
+            part.training = True
 
 
 class MLPEncoder(Encoder):
@@ -117,7 +205,7 @@ class MLPEncoder(Encoder):
         self.out_features = sizes[-1]
         self.register_buffer("center", torch.zeros(event_shape))
         self.register_buffer("spread", torch.ones(()))
-        self.layers = nn.Sequential(*dense_layers(sizes, spec.activation))
+        self.layers = nn.Sequential(*dense_layers(sizes, spec.activation, spec.batch_norm))
 
     def calibrate(self, mean: Tensor, rows: Tensor) -> None:
         """Centre the input; a hidden cell then reads as its mean.

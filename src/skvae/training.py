@@ -350,7 +350,7 @@ def fit_prior(
             noise = rng.Sequential(rng.generator(seed, rng.Stream.PRIOR, step, device=device))
             with torch.no_grad():
                 z = module.prior_part(draw(module.infer(batch), (), noise))
-            loss = -prior(lambda x: module.infer(Batch(x))).log_prob(z).mean()
+            loss = -prior(module.infer_prior_part).log_prob(z).mean()
             for parameter, gradient in zip(
                 parameters, torch.autograd.grad(loss, parameters), strict=True
             ):

@@ -223,7 +223,7 @@ class Core:
             for rows in _blocks(X):
                 batch = self._batch(rows, dtype)
                 kl = module.evidence(batch, 1, rng.PerRow(batch.x, self.seed)).kl
-                if kl is None or kl.shape[1] == 1 < self.spec.latent.n_components:
+                if kl is None or kl.shape[1] != self.spec.latent.n_components:
                     return None
                 total = total + kl.double().sum(0).cpu().numpy()
         return np.asarray(total) / len(X)

@@ -61,7 +61,9 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Scores):  # type: i
         ``networks.MLP((500, 500), activation="relu")``, for which ``hidden_layer_sizes`` is
         ignored.
     model : str or spec, default="vae"
-        How the parts are wired: ``"vae"`` has one latent vector. See `skvae.models`.
+        How the parts are wired: ``"vae"`` has one latent vector; ``"ladder"`` and
+        ``"hierarchical"`` have several, each given the one above, with ``n_components`` in the
+        one next to the data, which comes first in z. See `skvae.models`.
     hidden_layer_sizes : tuple of int, default=(256, 256)
         Widths of the encoder's hidden layers, mirrored in the decoder; ``()`` is a linear model.
     objective : str or spec, default="elbo"
@@ -379,7 +381,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Scores):  # type: i
 
         Returns
         -------
-        Z : ndarray, shape (n, n_components)
+        Z : ndarray, shape (n, n_components), or as wide as all levels of z together
             For discrete latent variables, shape (n, n_components · n_categories): the
             probabilities of the categories of each, side by side.
         """
@@ -391,7 +393,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Scores):  # type: i
 
         Parameters
         ----------
-        Z : shape (n, n_components)
+        Z : as `transform` returns it
 
         Returns
         -------

@@ -2,6 +2,16 @@
 
 from skvae.models.assembly import Assembly
 from skvae.models.base import GenerativeModel, LatentModule
+from skvae.models.hierarchical import Hierarchical
+from skvae.models.ladder import Ladder
 from skvae.models.vae import OneLevel, VAEModule
 
-__all__ = ["Assembly", "GenerativeModel", "LatentModule", "OneLevel", "VAEModule"]
+__all__ = [
+    "Assembly",
+    "GenerativeModel",
+    "Hierarchical",
+    "Ladder",
+    "LatentModule",
+    "OneLevel",
+    "VAEModule",
+]

@@ -13,6 +13,7 @@ from skvae import distributions, rng
 from skvae.evidence import Batch, Evidence
 from skvae.exceptions import ParameterError
 from skvae.latent import Latent
+from skvae.networks import running_statistics
 from skvae.priors import PriorModule
 from skvae.spec import Spec
 
@@ -97,6 +98,14 @@ class LatentModule(nn.Module, abc.ABC):
     def prior_part(self, z: Tensor) -> Tensor:
         """Return the part of z (..., d) that the prior describes."""
         return z
+
+    def infer_prior_part(self, x: Tensor) -> Distribution:
+        """Q of the part of z that the prior describes, for pseudo-inputs x (K, *event).
+
+        They are no sample of the data: batch normalisation must not learn from them.
+        """
+        with running_statistics(self):
+            return self.infer(Batch(x))
 
     @contextmanager
     def autocast(self, dtype: torch.dtype | None) -> Iterator[None]:

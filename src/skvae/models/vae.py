@@ -54,7 +54,7 @@ class VAEModule(LatentModule):
 
     def prior_distribution(self) -> Distribution:
         """p(z), event shape (d,)."""
-        p: Distribution = self.prior(lambda x: self.infer(Batch(x)))
+        p: Distribution = self.prior(self.infer_prior_part)
         return p
 
     def generate(self, z: Tensor) -> Distribution:
