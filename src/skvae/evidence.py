@@ -51,9 +51,10 @@ class Evidence:
     auxiliary : Tensor, shape (B,), or None
         What the model itself adds to every loss, such as the commitment of a quantiser.
     points : tuple of Tensor
-        With ``path_only``: the draws once more, as a node that only the log-densities depend on.
-        An objective may scale the gradient that passes there, and a penalty that is computed from
-        ``draws`` is not scaled along.
+        The draws once more, as nodes that p(x, z) depends on and, with ``path_only``, log q(z | x)
+        too, but nothing else. An objective may change the gradient that passes there, and a
+        penalty that is computed from ``draws`` keeps its own. Without ``path_only``, a model whose
+        densities cannot be taken at such nodes leaves it empty.
     """
 
     log_px: Tensor

@@ -16,11 +16,12 @@ def without_path(evidence: Evidence) -> Evidence:
     """Cut the gradient that would pass through the draws.
 
     What is left is log q at fixed points, a function of the parameters of q alone: a draw of a
-    flow or a straight-through draw would bring other terms.
+    flow or a straight-through draw would bring other terms. The evidence must be that of
+    ``path_only``.
     """
     if evidence.posterior is None:
         raise ParameterError("The model does not say what q(z | x) its draws come from.")
-    for z in evidence.draws:
+    for z in evidence.points:
         if z.requires_grad:
             z.register_hook(torch.zeros_like)
     fixed = torch.cat([z.detach() for z in evidence.draws], -1)

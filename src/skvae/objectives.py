@@ -340,7 +340,7 @@ class IWAE(Objective, name="iwae"):
     def __call__(self, model: Model, batch: Batch, *, step: int, noise: Noise) -> Bound:
         """Evaluate the objective."""
         groups = (self.n_groups, self.n_samples)
-        path_only = self.gradient in ("stl", "dreg")
+        path_only = self.gradient != "plain"
         evidence = model.evidence(batch, math.prod(groups), noise, path_only=path_only)
         if self.gradient == "vimco":
             evidence = without_path(evidence)
@@ -371,7 +371,7 @@ class IWAE(Objective, name="iwae"):
         now = flat + (1 - self.elbo_weight) * weight
         wanted = flat + (1 - self.elbo_weight) * weight**2
         factor = torch.where(now > 0, wanted / now, 0).flatten(0, 1)  # (M · K, B)
-        for z in evidence.points or evidence.draws:
+        for z in evidence.points:
             if z.requires_grad:
                 z.register_hook(_scale_by(factor, z.ndim))
 
@@ -390,10 +390,15 @@ class IWAE(Objective, name="iwae"):
         b = share / (m * k) + (1 - share) * within.flatten(0, 1) / m
         log_joint = evidence.log_px + evidence.log_pz
         total = (a * log_joint - b * evidence.log_qz).sum(0).mean()
-        draws = [z for z in evidence.draws if z.requires_grad]
-        if draws and log_joint.requires_grad:
-            slopes = torch.autograd.grad(log_joint.sum(), draws, retain_graph=True)
-            for z, slope in zip(draws, slopes, strict=True):
+        if not evidence.points:
+            raise ParameterError(
+                "IWAE: pooled_decoder=True with gradient='plain' does not go with a model of "
+                "several levels. Use gradient='dreg'."
+            )
+        points = [z for z in evidence.points if z.requires_grad]
+        if points and log_joint.requires_grad:
+            slopes = torch.autograd.grad(log_joint.sum(), points, retain_graph=True)
+            for z, slope in zip(points, slopes, strict=True):
                 change = (slope * z).flatten(2).sum(-1) * (b - a)  # (M · K, B)
                 total = total + change.sum(0).mean()
         return loss.detach() - (total - total.detach())

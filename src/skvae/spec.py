@@ -109,10 +109,13 @@ class Spec:
                 f"expected a {cls.__name__}, found {data['family']} {data['name']!r}."
             )
         values = {k: _unplain(v) for k, v in data.items() if k not in ("family", "name")}
-        known = {f.name for f in dataclasses.fields(spec)}  # type: ignore[arg-type]
-        if values.keys() != known:
-            odd = sorted(values.keys() ^ known)
-            raise ModelFileError(f"{spec.__name__}: unknown or missing fields {odd}.")
+        known = {f.name: f for f in dataclasses.fields(spec)}  # type: ignore[arg-type]
+        if odd := sorted(values.keys() - known.keys()):
+            raise ModelFileError(f"{spec.__name__}: unknown fields {odd}.")
+        # A file from before a field was there means its default.
+        needed = {name for name, f in known.items() if f.default is dataclasses.MISSING}
+        if odd := sorted(needed - values.keys()):
+            raise ModelFileError(f"{spec.__name__}: missing fields {odd}.")
         try:
             return spec(**values)
         except (ParameterError, TypeError) as error:

@@ -342,6 +342,8 @@ def fit_prior(
     device = next(module.parameters()).device
     prior.to(device)
     parameters = [p for p in prior.parameters() if p.requires_grad]
+    if not parameters:  # a prior without weights is put in as it is
+        return
     optimizer = torch.optim.Adam(parameters)
     plan = Plan(1, 512, 0.01, seed)
     step, epoch = 0, 0

@@ -173,19 +173,21 @@ class ChainModule(LatentModule):
         q, fixed_q = self._posterior(batch, generative)
         levels, q_laws = q.descend((n_samples,), noise)
         z = torch.cat(levels, -1)  # (K, B, d)
-        if path_only:  # then the densities must be functions of the z that is handed out
-            levels = q.split(z)
+        point = z.view_as(z)
+        if path_only:  # then the densities must be functions of the point that is handed out
+            levels = q.split(point)
             q_laws = fixed_q.laws(levels)
         p_laws = Chain(self.prior(self.infer_prior_part), generative, self.sizes).laws(levels)
         log_pz, log_qz = _log_probs(p_laws, levels), _log_probs(q_laws, levels)
         kl = list(map(_kl, q_laws, p_laws, log_qz, log_pz))
         return Evidence(
-            log_px=self._log_px(batch, self.generate(z)),
+            log_px=self._log_px(batch, self.generate(point)),
             log_pz=torch.stack(log_pz).sum(0),
             log_qz=torch.stack(log_qz).sum(0),
             kl=torch.cat(kl, -1),
             draws=(z,),
             posterior=q,
+            points=(point,) if path_only else (),
         )
 
 

@@ -72,7 +72,7 @@ class VAEModule(LatentModule):
         features = self._body(self.encoder, batch.x, batch.mask)
         q: Distribution = self.posterior(features)
         z = distributions.draw(q, (n_samples,), noise)  # (K, B, d)
-        point = z.view_as(z) if path_only else z
+        point = z.view_as(z)
         prior = self.prior_distribution()
         return Evidence(
             log_px=self._log_px(batch, self._decode(self.posterior.embed(point, q))),
@@ -82,7 +82,7 @@ class VAEModule(LatentModule):
             draws=(z,),
             posterior=q,
             auxiliary=self.posterior.auxiliary(q),
-            points=(point,) if path_only else (),
+            points=(point,),
         )
 
     def _path_log_q(self, features: Tensor, z: Tensor) -> Tensor:
