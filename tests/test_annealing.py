@@ -319,6 +319,22 @@ def test_the_reverse_of_one_temperature_is_the_weight_of_the_truth(model):
     assert torch.allclose(bounds.upper, expected, atol=1e-10)
 
 
+def test_the_way_back_takes_the_same_steps(model, monkeypatch):
+    seen = []
+    anneal = annealing._anneal
+
+    def spy(path, z, temperatures, steps, *rest):
+        seen.append((temperatures, steps))
+        return anneal(path, z, temperatures, steps, *rest)
+
+    monkeypatch.setattr(annealing, "_anneal", spy)
+    bidirectional(model, 3, Annealing(5, 2), noise())
+    (temperatures, steps), (back, back_steps) = seen
+    assert torch.equal(back, temperatures.flip(0))
+    assert torch.equal(back_steps, steps.flip(0))
+    assert not torch.equal(back_steps, steps)
+
+
 # -- refusals, and the estimator ------------------------------------------------------------------
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from skvae import VAE, demo, few_labels, load, report
+from skvae.likelihoods import Gaussian
 
 
 @pytest.fixture(scope="module")
@@ -16,7 +17,8 @@ def result(tmp_path_factory):
     out = tmp_path_factory.mktemp("demo") / "new" / "folder"
     announced = []
     recipe = demo.Recipe(
-        epochs=15, epochs_other=5, hidden=64, batch_size=32, n_importance=50, n_impute=50,
+        squared_error=Gaussian(scale="global"), epochs=15, epochs_other=5, hidden=64,
+        batch_size=32, n_importance=50, n_impute=50,
         n_draws=2, n_components=8,
     )  # fmt: skip
     before = demo.RECIPES["digits"]

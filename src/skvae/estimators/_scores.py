@@ -27,7 +27,7 @@ class Scores(Face):
         spec, trainer = self._core.spec, self._core.trainer
         if trainer is None or trainer.at.steps_done < 100:  # the KL is near 0 at the start, too
             return
-        if spec.posterior.has_density:
+        if spec.posterior.has_density and len(self.history_):  # an interrupt may leave none
             kl = self.history_[-1]["train_kl"]
             evaluation.warn_of_collapse(kl, spec.latent.n_components, stacklevel=5)
 
