@@ -54,8 +54,9 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Scores):  # type: i
         such as ``posteriors.Flow(kind="spline")``.
     prior : str or spec, default="auto"
         Prior p(z): ``"standard"`` (which ``"auto"`` means for real z), ``"gaussian_mixture"``,
-        ``"vamp"``, ``"flow"``, ``"sphere"`` (``"auto"`` on a sphere), or a spec such as
-        ``priors.Vamp(n_components=100)``. See also `fit_prior`.
+        ``"vamp"``, ``"flow"``; ``"sphere"`` on a sphere, ``"categorical"`` or
+        ``"autoregressive"`` for discrete z; or a spec such as ``priors.Vamp(n_components=100)``.
+        See also `fit_prior`.
     network : str or spec, default="auto"
         Bodies of encoder and decoder: ``"mlp"`` with ``hidden_layer_sizes``, or a spec such as
         ``networks.MLP((500, 500), activation="relu")``, for which ``hidden_layer_sizes`` is
@@ -292,7 +293,8 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Scores):  # type: i
         ----------
         X : rows as for `fit`
         prior : str or spec
-            ``"gaussian_mixture"``, ``"vamp"``, ``"flow"`` or a spec.
+            ``"gaussian_mixture"``, ``"vamp"``, ``"flow"``, for discrete z ``"autoregressive"``,
+            or a spec.
         n_steps : int
             Number of updates.
 

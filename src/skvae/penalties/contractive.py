@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from skvae.evidence import Batch, Evidence, Model
-from skvae.exceptions import ParameterError
 from skvae.penalties.base import Penalty
+from skvae.posteriors import Posterior
 from skvae.rng import Noise
 from skvae.spec import at_least, check_finite
 
@@ -40,6 +40,12 @@ class Contractive(Penalty, name="contractive"):
         check_finite(self, "weight")
         at_least(self.n_probes, 0, "Contractive: n_probes")
 
+    def objection(self, posterior: Posterior) -> str | None:
+        """There must be a Jacobian."""
+        if posterior.smooth_mean:
+            return None
+        return "E[z | x] is not a differentiable function of x, so it has no Jacobian"
+
     def __call__(
         self, model: Model, batch: Batch, evidence: Evidence, *, step: int, noise: Noise
     ) -> Tensor:
@@ -47,11 +53,6 @@ class Contractive(Penalty, name="contractive"):
         with torch.enable_grad():
             x = batch.x.detach().requires_grad_()
             code = model.infer(Batch(x, batch.mask)).mean  # (B, d)
-            if not code.requires_grad:
-                raise ParameterError(
-                    "Contractive: E[z | x] of this posterior is not a differentiable function of "
-                    "x, so it has no Jacobian that could be made small."
-                )
             if self.n_probes:  # E[‖Jᵀv‖²] = ‖J‖² for v ~ N(0, I) (Hutchinson, 1989)
                 probes = noise.normal((self.n_probes,), code.detach())  # (n, B, d)
             else:

@@ -43,7 +43,8 @@ class Posterior(Spec, abc.ABC, family="posterior"):
     differentiable function of the parameters, ``has_density`` whether q has a log-density at all,
     ``factorizes`` whether it is an ``Independent`` of laws of one coordinate each, ``has_score``
     whether a gradient can be had from the density: draws in training follow q exactly, and log q
-    at a fixed point varies with the parameters.
+    at a fixed point varies with the parameters. ``smooth_mean`` says whether E[z | x] is a
+    differentiable function of x.
     """
 
     space: ClassVar[Space] = "real"
@@ -51,6 +52,7 @@ class Posterior(Spec, abc.ABC, family="posterior"):
     has_density: ClassVar[bool] = True
     factorizes: ClassVar[bool] = False
     has_score: ClassVar[bool] = True
+    smooth_mean: ClassVar[bool] = True
 
     @abc.abstractmethod
     def build(self, d: int, context: int) -> PosteriorModule:

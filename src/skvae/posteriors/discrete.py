@@ -139,6 +139,7 @@ class VectorQuantized(Posterior, name="vector_quantized"):
     space = "one_hot"
     reparameterized = False
     has_score = False
+    smooth_mean = False
 
     def __post_init__(self) -> None:
         at_least(self.n_codes, 2, "VectorQuantized: n_codes")
