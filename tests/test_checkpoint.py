@@ -217,17 +217,33 @@ def test_a_checkpoint_is_no_model(tmp_path):
 def test_killed_processes_resume_on_the_command_line(tmp_path):
     """SIGKILL and SIGTERM from outside, at whatever moment that hits."""
     np.save(tmp_path / "x.npy", (np.random.default_rng(0).random((3000, 30)) < 0.3) * 1.0)
-    flags = ["--likelihood", "bernoulli", "--max-epochs", "25", "--random-state", "1", "--quiet"]
+    flags = [
+        "--likelihood",
+        "bernoulli",
+        "--no-early-stopping",
+        "--max-epochs",
+        "100",
+        "--random-state",
+        "1",
+        "--quiet",
+    ]
 
     def command(output, *more):
-        return [sys.executable, "-m", "skvae", "fit", "x.npy", "-o", output, *flags, *more]
+        return [sys.executable, "-m", "skvae", "fit", "x.npy", "-o", output, *flags.split(), *more]
 
     subprocess.run(command("whole.safetensors"), cwd=tmp_path, check=True)
-    resumable = command("resumed.safetensors", "--checkpoint", "c")
-    for number, code in ((signal.SIGKILL, -9), (signal.SIGTERM, 143)):
-        process = subprocess.Popen(resumable, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+
+    def written():
+        path = tmp_path / "c" / FILE
+        return path.stat().st_mtime_ns if path.exists() else None
+
+    begin = command("resumed.safetensors", "--checkpoint", "c")
+    resume = [*begin, "--resume"]
+    for line, number, code in ((begin, signal.SIGKILL, -9), (resume, signal.SIGTERM, 143)):
+        before = written()
+        process = subprocess.Popen(line, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
         deadline = time.monotonic() + 60
-        while not (tmp_path / "c" / FILE).exists() and time.monotonic() < deadline:
+        while written() == before and time.monotonic() < deadline:
             time.sleep(0.02)
         time.sleep(0.3)
         process.send_signal(number)
@@ -235,11 +251,10 @@ def test_killed_processes_resume_on_the_command_line(tmp_path):
         assert process.returncode == code
         assert (tmp_path / "c" / FILE).exists()
         assert not (tmp_path / "resumed.safetensors").exists()
-        done = subprocess.run(resumable, cwd=tmp_path, capture_output=True, text=True, check=False)
-        assert done.returncode == 2
-        assert "--resume" in done.stderr
-        resumable = command("resumed.safetensors", "--checkpoint", "c", "--resume")
-    subprocess.run(resumable, cwd=tmp_path, check=True)
+    refused = subprocess.run(begin, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert refused.returncode == 2
+    assert "--resume" in refused.stderr
+    subprocess.run(resume, cwd=tmp_path, check=True)
     assert not (tmp_path / "c").exists()
     whole = load(tmp_path / "whole.safetensors")._core.module.state_dict()
     again = load(tmp_path / "resumed.safetensors")._core.module.state_dict()

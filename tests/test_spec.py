@@ -82,6 +82,11 @@ def test_json_round_trip_gives_an_equal_spec(spec):
     assert pickle.loads(pickle.dumps(spec)) == spec
 
 
+def test_a_file_from_before_a_field_was_there_means_its_default():
+    data = {"family": "objective", "name": "elbo", "beta": 0.5}
+    assert Spec.from_json(data) == objectives.ELBO(beta=0.5)
+
+
 def test_every_registered_class_is_covered():
     families = {type(s).family for s in SPECS}
     assert families == set(Spec._families)
@@ -133,7 +138,7 @@ def test_specs_are_immutable():
         {"family": "likelihood"},
         {"family": "os", "name": "system"},
         {"family": "likelihood", "name": "os.system"},
-        {"family": "likelihood", "name": "gaussian"},
+        {"family": "assembly", "name": "assembly", "event_shape": [2]},
         {"family": "likelihood", "name": "gaussian", "scale": "unit", "extra": 1},
         {"family": "likelihood", "name": "gaussian", "scale": "nonsense"},
     ],

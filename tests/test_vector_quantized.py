@@ -208,8 +208,9 @@ def test_updates_train_encoder_prior_and_codes():
         for name, parameter in model.named_parameters():
             assert torch.isfinite(parameter.grad).all(), name
             assert parameter.grad.norm() > 0, name
+    quantized = VAE(posterior="vector_quantized", objective=ELBO() + Contractive(0.1))
     with pytest.raises(ParameterError, match="not a differentiable function of x"):
-        (ELBO() + Contractive(0.1))(model, Batch(X), step=0, noise=noise())
+        quantized.fit(X.numpy())
 
 
 @pytest.mark.parametrize(
