@@ -214,7 +214,7 @@ class Scored(Codes):
         (DecoderWeights(), set()),
         (Contractive(), set()),
     ],
-    ids=repr,
+    ids=lambda value: repr(value) if isinstance(value, Penalty) else "",
 )
 def test_a_penalty_says_where_it_makes_no_sense(penalty, refused):
     kinds = (Diagonal, FullCovariance, Flow, Deterministic, Sphere, Codes, Scored)
