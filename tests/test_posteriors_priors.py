@@ -142,6 +142,24 @@ def test_priors_by_name_through_the_estimator(digits, tmp_path, name):
 # -- full covariance ------------------------------------------------------------------------------
 
 
+def test_kl_of_a_full_covariance_to_a_product_with_other_scales():
+    g = rng.generator(3)
+    factor = torch.randn(4, 3, 3, generator=g, dtype=torch.float64).tril()
+    factor.diagonal(dim1=-2, dim2=-1).abs_().add_(0.1)
+    loc, centre = torch.randn(2, 4, 3, generator=g, dtype=torch.float64)
+    scale = torch.rand(3, generator=g, dtype=torch.float64) + 0.5
+    q = MultivariateNormal(loc, scale_tril=factor)
+    p = Independent(Normal(centre, scale), 1)
+    exact = kl_divergence(q, MultivariateNormal(centre, scale_tril=torch.diag(scale)))
+    found = distributions.kl_per_dimension(q, p)
+    assert torch.allclose(found, exact.unsqueeze(-1), rtol=1e-12)
+
+
+def test_a_full_covariance_keeps_nothing_but_weights():
+    module = posteriors.FullCovariance().build(3, 5)
+    assert module.state_dict().keys() == {"head.weight", "head.bias"}
+
+
 def test_full_covariance_is_exact_for_a_rotated_linear_model():
     """The posterior of a linear Gaussian model whose axes are not orthogonal is not diagonal."""
     g = np.random.default_rng(0)
