@@ -737,3 +737,20 @@ def test_log_normal_scores_in_data_units():
     c = 2.0**40
     difference = fitted(case, X).score(X) - fitted(case, c * X).score(c * X)
     assert difference == pytest.approx(2 * math.log(c), abs=1e-2)
+
+
+@pytest.mark.parametrize("sign", [-1.0, 1.0])
+def test_the_limits_of_scales_and_precisions(sign):
+    """Lower and upper limits differ, and each is where it is meant to be."""
+    beta, log_normal = Beta().build((2,)), LogNormal().build((2,))
+    with torch.no_grad():
+        beta.raw_precision.fill_(sign * 1e6)
+        log_normal.raw_scale.fill_(sign * 1e6)
+    h = torch.zeros(1, 2)
+    assert torch.allclose(beta(h).precision, torch.tensor(2e3 if sign > 0 else 0.2))
+    assert torch.allclose(log_normal(h).scale, torch.tensor(5.0 if sign > 0 else 1e-3))
+    images = DiscretizedLogisticMixture(n_mixtures=2).build((3,))
+    start, up, down = images.LOG_SCALE
+    scale = images(torch.full((1, 6, 3), sign * 1e6)).scale
+    limit = math.exp(start + up) if sign > 0 else math.exp(start - down)
+    assert torch.allclose(scale, torch.tensor(limit))
