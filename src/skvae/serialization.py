@@ -136,9 +136,7 @@ def _header_length(start: bytes, size: int) -> int:
 
 def _from_json(text: str) -> Any:
     """Return what strict JSON says: every key once, and every number finite."""
-    return json.loads(
-        text, object_pairs_hook=_object, parse_float=_finite, parse_constant=_finite
-    )
+    return json.loads(text, object_pairs_hook=_object, parse_float=_finite, parse_constant=_finite)
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -402,8 +402,9 @@ class Core:
         for name, tensor in expected.items():
             if weights[name].shape != tensor.shape or weights[name].dtype != tensor.dtype:
                 raise ModelFileError(
-                    f"weight {name!r} is {weights[name].dtype} {tuple(weights[name].shape)}, "
-                    f"the model needs {tensor.dtype} {tuple(tensor.shape)}."
+                    f"weight {name!r} is {weights[name].dtype} "
+                    f"{tuple(weights[name].shape)!s:.80}, the model needs {tensor.dtype} "
+                    f"{tuple(tensor.shape)!s:.80}."
                 )
         size = (int(np.prod(spec.event_shape)),)
         shift, unit = tensors["transform.shift"], tensors["transform.unit"]
