@@ -55,5 +55,6 @@ def load(path: str | os.PathLike[str]) -> VAE:
         ValueError,
     ) as error:
         raise ModelFileError(
-            f"{path} cannot be loaded: its manifest does not fit its tensors ({str(error)!r:.300})."
+            f"{path} cannot be loaded: its manifest does not fit its tensors "
+            f"({str(error)!r:.300})."
         ) from error
