@@ -229,7 +229,7 @@ def test_killed_processes_resume_on_the_command_line(tmp_path):
     ]
 
     def command(output, *more):
-        return [sys.executable, "-m", "skvae", "fit", "x.npy", "-o", output, *flags.split(), *more]
+        return [sys.executable, "-m", "skvae", "fit", "x.npy", "-o", output, *flags, *more]
 
     subprocess.run(command("whole.safetensors"), cwd=tmp_path, check=True)
 

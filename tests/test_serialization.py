@@ -137,19 +137,6 @@ def refuse(tmp_path, content):
         load(path)
 
 
-def test_every_truncation_is_refused(small, tmp_path):
-    for length in [*range(0, len(small), 7), len(small) - 1]:
-        refuse(tmp_path, small[:length])
-    refuse(tmp_path, small + b"\0")
-
-
-def test_every_damaged_byte_is_noticed(small, tmp_path):
-    for i in range(len(small)):
-        damaged = bytearray(small)
-        damaged[i] ^= 1 << (i % 8)
-        refuse(tmp_path, damaged)
-
-
 def test_foreign_content_is_refused(tmp_path):
     class Bomb:
         def __reduce__(self):
@@ -203,7 +190,7 @@ HEAD = "module.posterior.head.weight"
         (nested("format_version", value="1"), "format '1'"),
         (nested("estimator", value="os.system"), "estimator 'os.system' is not known"),
         (nested("estimator", value=["VAE"]), "is not known"),
-        (nested("model", value={"family": "os", "name": "system"}), "os 'system' is not known"),
+        (nested("model", value={"family": "os", "name": "system"}), "'os' 'system' is not known"),
         (nested("model", "name", value="evil"), "cannot name code"),
         (nested("model", "n_components", value=10**12), "the model needs|does not fit|damaged"),
         (nested("model", "event_shape", value=[10**6, 10**6]), "the model needs|does not fit"),
@@ -216,8 +203,8 @@ HEAD = "module.posterior.head.weight"
         (tensor(HEAD, torch.zeros(1, 1)), "the model needs"),
         (tensor(HEAD, torch.zeros(2, 3, dtype=torch.float64)), "the model needs"),
         (tensor(HEAD, torch.full((2, 3), float("nan"))), "not finite"),
-        (tensor("module.extra", torch.zeros(1)), "missing or unknown: extra"),
-        (lambda m, t: t.pop(HEAD), "missing or unknown: posterior.head.weight"),
+        (tensor("module.extra", torch.zeros(1)), r"missing or unknown: \['extra'\]"),
+        (lambda m, t: t.pop(HEAD), r"missing or unknown: \['posterior.head.weight'\]"),
         (tensor("transform.unit", torch.zeros(3, dtype=torch.float64)), "scaling"),
         (tensor("transform.shift", torch.zeros(9, dtype=torch.float64)), "scaling"),
     ],

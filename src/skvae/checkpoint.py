@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from skvae import __version__, serialization
+from skvae._atomic import remove_leftovers
 from skvae.exceptions import CheckpointWarning, ModelFileError, ParameterError
 
 __all__ = ["Checkpoint", "fingerprint_of"]
@@ -81,9 +82,9 @@ class Checkpoint:
         if not self.path.exists():
             return None
         manifest, tensors = serialization.read(self.path)
-        if "fingerprint" not in manifest or "state" not in manifest:
+        found, state = manifest.get("fingerprint"), manifest.get("state")
+        if not isinstance(found, dict) or not isinstance(state, dict):
             raise ModelFileError(f"{self.path} is not a checkpoint.")
-        found = manifest["fingerprint"]
         differing = sorted(
             k
             for k in self.fingerprint.keys() | found.keys()
@@ -95,7 +96,7 @@ class Checkpoint:
                 f"are: {', '.join(differing)}. Go on with what that fit was given, or choose "
                 "another directory or delete this one."
             )
-        return manifest["state"], tensors
+        return state, tensors
 
     @property
     def due(self) -> bool:
@@ -111,6 +112,7 @@ class Checkpoint:
         first = self._last == -float("inf")
         if first:
             self.path.parent.mkdir(parents=True, exist_ok=True)
+            remove_leftovers(self.path, older_than=0)  # of this fit, killed while it wrote
         manifest = {"fingerprint": self.fingerprint, "state": state}
         try:
             serialization.write(self.path, manifest, tensors, overwrite=True)

@@ -29,7 +29,9 @@ The last four are simple maps whose parameters are functions of the context (lin
 diagonal Gaussian a full covariance, and leave N(0, I) as it is.
 """
 
-from collections.abc import Callable
+import itertools
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, Protocol, get_args
@@ -167,9 +169,7 @@ class FlowModule(nn.Module):
 def build_flow(spec: FlowSpec, d: int, context: int) -> FlowModule:
     """Return the flow of a spec for d dimensions; ``context`` 0 is unconditional."""
     kind = KINDS[spec.kind]
-    # On the CPU whatever the default device is: zuko computes its masks while it builds.
-    with torch.device("cpu"):
-        modules = [kind.build(spec, d, context, i) for i in range(spec.n_transforms)]
+    modules = [kind.build(spec, d, context, i) for i in range(spec.n_transforms)]
     return FlowModule(nn.ModuleList(modules), kind.generates)
 
 
@@ -177,26 +177,48 @@ def _autoregressive(
     spec: FlowSpec, d: int, context: int, i: int, *, coupling: bool, spline: bool = False
 ) -> nn.Module:
     zuko = load_zuko()
+    device = torch.get_default_device().type
     options: dict[str, Any] = {}
     if spline:
         options = {
             "univariate": zuko.transforms.MonotonicRQSTransform,
             "shapes": [(8,), (8,), (7,)],
         }
+    if device == "meta" and d > 1:
+        n_out = d * (sum(map(math.prod, options["shapes"])) if spline else 2)
+        return _outline((d + context, *spec.hidden_layer_sizes, n_out), d)
     coupling = coupling and d > 1
-    transform: Any = zuko.flows.MaskedAutoregressiveTransform(
-        features=d,
-        context=context,
-        hidden_features=tuple(spec.hidden_layer_sizes),
-        order=_order(i, d, coupling),
-        passes=2 if coupling else None,
-        **options,
-    )
+    # Else on the CPU whatever the default device is: zuko computes its masks while it builds.
+    with torch.device("meta" if device == "meta" else "cpu"):
+        transform: Any = zuko.flows.MaskedAutoregressiveTransform(
+            features=d,
+            context=context,
+            hidden_features=tuple(spec.hidden_layer_sizes),
+            order=_order(i, d, coupling),
+            passes=2 if coupling else None,
+            **options,
+        )
     with torch.no_grad():  # start near the identity, whatever the sizes are
         last = transform.hyper[-1] if hasattr(transform, "hyper") else transform
         for parameter in last.parameters():
             parameter.mul_(0.01)
     return transform  # type: ignore[no-any-return]
+
+
+def _outline(sizes: Sequence[int], d: int) -> nn.Module:
+    """Return names and shapes of a masked transform's weights, without computing the masks.
+
+    The size of a model in a file is compared on the meta device before any memory is taken.
+    """
+    layers: list[nn.Module] = []
+    for n_in, n_out in itertools.pairwise(sizes):
+        layer = nn.Linear(n_in, n_out)
+        layer.register_buffer("mask", torch.empty(n_out, n_in, dtype=torch.bool))
+        layers += [layer, nn.ReLU()]
+    outline = nn.Module()
+    outline.register_buffer("order", torch.empty(d, dtype=torch.int64))
+    outline.hyper = nn.Sequential(*layers[:-1])
+    return outline
 
 
 def _order(i: int, d: int, coupling: bool) -> Tensor:

@@ -7,6 +7,7 @@ digest, the format version, and the SHA-256, shape, type and finiteness of each 
 
 import hashlib
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -70,8 +71,14 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Tensor
         raise FileNotFoundError(f"There is no model file {str(path)!r}.")
     if path.is_dir():
         raise ModelFileError(f"{path} is a directory, not a model file.")
+    if not path.is_file():
+        raise ModelFileError(f"{path} is not a regular file.")
     try:
-        manifest, tensors = _parse(path.read_bytes())
+        with path.open("rb") as file:
+            # Before the rest is read: it may be large, and something quite different.
+            _header_length(file.read(8), os.fstat(file.fileno()).st_size)
+            file.seek(0)
+            manifest, tensors = _parse(file.read())
     except ModelFileError as error:
         raise ModelFileError(f"{path} cannot be loaded: {error}") from error
     return manifest, tensors
@@ -79,37 +86,37 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Tensor
 
 def _parse(content: bytes) -> tuple[dict[str, Any], dict[str, Tensor]]:
     try:
-        length = int.from_bytes(content[:8], "little")
-        if len(content) < 8 or not 2 <= length <= min(MAX_HEADER_BYTES, len(content) - 8):
-            raise ModelFileError("it is not a safetensors file, or it is truncated.")
-        header = json.loads(content[8 : 8 + length])
+        length = _header_length(content[:8], len(content))
+        header = _from_json(content[8 : 8 + length].decode())
         entry = header.get("__metadata__", {}).get("skvae")
         if not isinstance(entry, str):
             raise ModelFileError("it is a safetensors file, but not a scikit-vae model.")
         digest, text = entry[:64], entry[64:]
         if _sha256(text.encode()) != digest:
             raise ModelFileError("its manifest does not match its digest; the file is damaged.")
-        manifest = json.loads(text)
+        manifest = _from_json(text)
         version = manifest["format_version"]
-        if not isinstance(version, int) or version > FORMAT_VERSION:
+        if type(version) is not int or not 1 <= version <= FORMAT_VERSION:
             raise ModelFileError(
-                f"it has format {version!r}, written by scikit-vae "
-                f"{manifest.get('library_version')}; this is {__version__}, which knows up to "
-                f"format {FORMAT_VERSION}. Upgrade with: pip install -U scikit-vae"
+                f"it has format {version!r:.80}, written by scikit-vae "
+                f"{manifest.get('library_version')!r:.80}; this is {__version__}, which knows up "
+                f"to format {FORMAT_VERSION}. Upgrade with: pip install -U scikit-vae"
             )
         tensors = safetensors.torch.load(content)
         if tensors.keys() != manifest["tensors"].keys():
             raise ModelFileError("its tensors are not those that its manifest lists.")
         for name, tensor in tensors.items():
             if _describe(tensor) != manifest["tensors"][name]:
-                raise ModelFileError(f"tensor {name!r} does not match its digest; it is damaged.")
+                raise ModelFileError(
+                    f"tensor {name!r:.200} does not match its digest; it is damaged."
+                )
             if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-                raise ModelFileError(f"tensor {name!r} holds values that are not finite.")
+                raise ModelFileError(f"tensor {name!r:.200} holds values that are not finite.")
     except (
         safetensors.SafetensorError,
         AttributeError,
         KeyError,
-        RecursionError,
+        RuntimeError,  # of torch, for sizes and types that it cannot hold; RecursionError
         TypeError,
         ValueError,
     ) as error:
@@ -117,6 +124,33 @@ def _parse(content: bytes) -> tuple[dict[str, Any], dict[str, Tensor]]:
             raise
         raise ModelFileError(f"it is damaged or foreign ({type(error).__name__}).") from error
     return manifest, tensors
+
+
+def _header_length(start: bytes, size: int) -> int:
+    """Return how long the header says it is, in a file of ``size`` bytes."""
+    length = int.from_bytes(start, "little")
+    if size < 8 or not 2 <= length <= min(MAX_HEADER_BYTES, size - 8):
+        raise ModelFileError("it is not a safetensors file, or it is truncated.")
+    return length
+
+
+def _from_json(text: str) -> Any:
+    """Return what strict JSON says: every key once, and every number finite."""
+    return json.loads(text, object_pairs_hook=_object, parse_float=_finite, parse_constant=_finite)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) != len(pairs):
+        raise ModelFileError("a key is there twice; it is damaged or foreign.")
+    return values
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ModelFileError(f"it holds a number that is not finite ({text:.80}).")
+    return value
 
 
 def _describe(tensor: Tensor) -> dict[str, Any]:

@@ -101,8 +101,8 @@ class Spec:
         spec = family._registry.get(data["name"]) if family else None
         if spec is None:
             raise ModelFileError(
-                f"{data['family']} {data['name']!r} is not known here. If it is your own class, "
-                "import its module before loading; a file cannot name code."
+                f"{data['family']!r:.80} {data['name']!r:.80} is not known here. If it is your "
+                "own class, import its module before loading; a file cannot name code."
             )
         if not issubclass(spec, cls):
             raise ModelFileError(

@@ -40,12 +40,21 @@ def load(path: str | os.PathLike[str]) -> VAE:
         )
     name = manifest.get("estimator")
     if not isinstance(name, str) or name not in _ESTIMATORS:
-        raise ModelFileError(f"{path} cannot be loaded: estimator {name!r} is not known here.")
+        raise ModelFileError(f"{path} cannot be loaded: estimator {name!r:.80} is not known here.")
     try:
         return _ESTIMATORS[name]._from_manifest(manifest, tensors)
     except ModelFileError as error:
         raise ModelFileError(f"{path} cannot be loaded: {error}") from error
-    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (
+        ArithmeticError,
+        AssertionError,
+        AttributeError,
+        LookupError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+    ) as error:
         raise ModelFileError(
-            f"{path} cannot be loaded: its manifest does not fit its tensors ({error})."
+            f"{path} cannot be loaded: its manifest does not fit its tensors "
+            f"({str(error)!r:.300})."
         ) from error

@@ -16,13 +16,14 @@ from sklearn.utils.validation import validate_data
 
 from skvae import files
 from skvae.estimators._containers import (
+    CONTAINERS,
     check_finite,
     column_names,
     container_of,
     to_container,
     to_numpy,
 )
-from skvae.exceptions import DataError, ParameterError
+from skvae.exceptions import DataError, ModelFileError, ParameterError
 from skvae.spec import Spec
 
 if TYPE_CHECKING:
@@ -111,6 +112,22 @@ class Face(BaseEstimator):  # type: ignore[misc]
         self.event_shape_ = event
         self._flat = len(shape) <= 2
         self._dtype = values.dtype.name
+
+    def _recall_form(self, manifest: dict[str, Any]) -> None:
+        """Take from a file what `_validated` learned of the data."""
+        names = manifest["feature_names"]
+        named = isinstance(names, list) and all(isinstance(n, str) for n in names)
+        if not (
+            (names is None or (named and len(names) == self.n_features_in_))
+            and manifest["container"] in CONTAINERS
+            and manifest["flat"] in (True, False)
+            and manifest["dtype"] in ("float32", "float64")
+        ):
+            raise ModelFileError("what it says of the form of the data makes no sense.")
+        if names is not None:
+            self.feature_names_in_ = np.array(names, dtype=object)
+        self._container, self._flat = manifest["container"], bool(manifest["flat"])
+        self._dtype = manifest["dtype"]
 
     def _contained(self, values: Array) -> Any:
         if not self._flat:

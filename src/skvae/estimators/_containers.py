@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from skvae.exceptions import DataError
 
 __all__ = [
+    "CONTAINERS",
     "check_finite",
     "column_names",
     "container_of",
@@ -19,9 +20,13 @@ __all__ = [
 ]
 
 
+FRAMES = ("pandas", "polars")
+CONTAINERS = (*FRAMES, "numpy")
+
+
 def container_of(X: Any) -> str:
     """Return ``"pandas"``, ``"polars"`` or ``"numpy"``."""
-    for kind in ("pandas", "polars"):
+    for kind in FRAMES:
         if type(X).__module__.split(".")[0] == kind and hasattr(X, "columns"):
             return kind
     return "numpy"

@@ -388,7 +388,9 @@ class Core:
         """
         spec = Assembly.from_json(manifest["model"])
         if manifest["binarize"] not in (None, "threshold", "stochastic"):
-            raise ModelFileError(f"binarize={manifest['binarize']!r} is not known.")
+            raise ModelFileError(f"binarize={manifest['binarize']!r:.80} is not known.")
+        if type(manifest["seed"]) is not int or manifest["seed"] < 0:
+            raise ModelFileError(f"seed={manifest['seed']!r:.80} is no seed.")
         _check_sizes(manifest["model"], sum(t.numel() for t in tensors.values()))
         with torch.device("meta"):  # shapes are compared before any memory is taken
             expected = spec.build(0).state_dict()
@@ -396,22 +398,24 @@ class Core:
         weights = {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
         if weights.keys() != expected.keys():
             odd = sorted(weights.keys() ^ expected.keys())
-            raise ModelFileError(f"weights missing or unknown: {', '.join(odd)}.")
+            raise ModelFileError(f"weights missing or unknown: {odd!r:.200}.")
         for name, tensor in expected.items():
             if weights[name].shape != tensor.shape or weights[name].dtype != tensor.dtype:
                 raise ModelFileError(
-                    f"weight {name!r} is {weights[name].dtype} {tuple(weights[name].shape)}, "
-                    f"the model needs {tensor.dtype} {tuple(tensor.shape)}."
+                    f"weight {name!r} is {weights[name].dtype} "
+                    f"{tuple(weights[name].shape)!s:.80}, the model needs {tensor.dtype} "
+                    f"{tuple(tensor.shape)!s:.80}."
                 )
         size = (int(np.prod(spec.event_shape)),)
         shift, unit = tensors["transform.shift"], tensors["transform.unit"]
-        if shift.shape != size or unit.shape != size or not bool((unit > 0).all()):
+        fits = all(t.shape == size and t.dtype == torch.float64 for t in (shift, unit))
+        if not fits or not bool((unit > 0).all()):
             raise ModelFileError("the scaling of the data does not fit the model.")
         module = spec.build(0)
         module.load_state_dict(weights)
         module.to(device).eval()
-        transform = Transform(shift.double().numpy(), unit.double().numpy())
-        return cls(spec, module, transform, manifest["binarize"], int(manifest["seed"]), device)
+        transform = Transform(shift.numpy(), unit.numpy())
+        return cls(spec, module, transform, manifest["binarize"], manifest["seed"], device)
 
     def _per_block(self, X: Array, function: Callable[[LatentModule, Batch], Tensor]) -> Array:
         module, dtype = self._module_for(X)

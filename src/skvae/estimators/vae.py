@@ -17,7 +17,7 @@ from skvae import files
 from skvae.estimators._base import Array, Rows, Seed, at_least, from_json, seed_of, to_json
 from skvae.estimators._containers import container_of, fill_frame, to_numpy
 from skvae.estimators._scores import Scores
-from skvae.exceptions import DataError, ParameterError, TrainingDivergedError
+from skvae.exceptions import DataError, ModelFileError, ParameterError, TrainingDivergedError
 from skvae.spec import Spec
 
 if TYPE_CHECKING:
@@ -509,7 +509,11 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Scores):  # type: i
         manifest, tensors = self._core.state()
         manifest |= {
             "estimator": type(self).__name__,
-            "params": {k: to_json(k, v) for k, v in self.get_params(deep=False).items()},
+            "params": {
+                k: to_json(k, v)
+                for k, v in self.get_params(deep=False).items()
+                if k != "checkpoint"  # a place on this machine
+            },
             "history": self.history_.rows,
             "feature_names": list(getattr(self, "feature_names_in_", [])) or None,
             "container": self._container,
@@ -523,20 +527,19 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Scores):  # type: i
         from skvae.callbacks import History
         from skvae.estimators._core import Core, pick_device
 
-        self = cls(**{k: from_json(v) for k, v in manifest["params"].items()})
+        params = {k: from_json(v) for k, v in manifest["params"].items()}
+        self = cls(**params | {"checkpoint": None})  # a file must not choose where to write
         self._validate_params()
         self._core = Core.from_state(manifest, tensors, pick_device("auto"))
         self.likelihood_ = self._core.spec.likelihood
         self.event_shape_ = self._core.spec.event_shape
         self.n_features_in_ = self._core.n_features
-        names = manifest["feature_names"]
-        if names is not None:
-            self.feature_names_in_ = np.array([str(n) for n in names], dtype=object)
-        self.history_ = History(manifest["history"])
+        self._recall_form(manifest)
+        rows = manifest["history"]
+        if not all(isinstance(v, int | float) for row in rows for v in row.values()):
+            raise ModelFileError("its history holds something that is not a number.")
+        self.history_ = History(rows)
         self.n_iter_ = max(1, len(self.history_))
-        self._container = str(manifest["container"])
-        self._flat = bool(manifest["flat"])
-        self._dtype = np.dtype(manifest["dtype"]).name
         return self
 
     @property

@@ -10,7 +10,7 @@ from skvae.models.vae import OneLevel
 from skvae.networks import Network
 from skvae.posteriors import Posterior
 from skvae.priors import Prior
-from skvae.spec import Spec
+from skvae.spec import Spec, at_least
 
 __all__ = ["Assembly"]
 
@@ -47,6 +47,9 @@ class Assembly(Spec, family="assembly", name="assembly"):
     model: GenerativeModel = ONE_LEVEL
 
     def __post_init__(self) -> None:
+        for size in self.event_shape:
+            at_least(size, 1, "event_shape")
+        at_least(self.n_components, 1, "n_components")
         self.model.check(self)
 
     @property
