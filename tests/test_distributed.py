@@ -165,7 +165,7 @@ def close(a, b, rtol=1e-5):
 
 
 def numbers(history):
-    return np.array([[v for k, v in row.items() if k != "seconds"] for row in history.rows])
+    return np.array([[row[k] for k in sorted(row) if k != "seconds"] for row in history.rows])
 
 
 @pytest.mark.parametrize(
@@ -271,16 +271,8 @@ def test_a_part_that_is_not_finite_is_skipped_by_all():
 
 
 def test_all_diverge_with_the_same_message():
-    class Bad(ELBO):
-        def __call__(self, model, batch, *, step, noise):
-            bound = super().__call__(model, batch, step=step, noise=noise)
-            if (batch.x != X[:32]).any():
-                return bound
-            terms = bound.terms | {"kl": bound.terms["kl"] * torch.nan}
-            return Bound(bound.loss * torch.nan, terms, bound.evidence)
-
     def one(world):
-        class Mine(Bad):
+        class Mine(ELBO):
             def __call__(self, model, batch, *, step, noise):
                 bound = super().__call__(model, batch, step=step, noise=noise)
                 if world.is_main:
@@ -356,7 +348,7 @@ class Killed(BaseException):
     """What no handler of the library catches."""
 
 
-@pytest.mark.parametrize("last", [3, 6, 13])
+@pytest.mark.parametrize("last", [3, 6, 11])
 def test_a_fit_of_two_resumes_to_the_same_bytes_from_the_first_ones_checkpoint(tmp_path, last):
     def run(world, directory, last):
         class Mortal(ELBO):
@@ -534,7 +526,7 @@ real, calls = objectives.ELBO.__call__, 0
 def call(self, *args, **kwargs):
     global calls
     calls += 1
-    if calls == 12 and os.environ["RANK"] == "1":
+    if calls == 11 and os.environ["RANK"] == "1":
         os.kill(os.getpid(), signal.{number})
     return real(self, *args, **kwargs)
 objectives.ELBO.__call__ = call
@@ -554,15 +546,14 @@ torch.distributed.destroy_process_group()
 HANGING = """
 from datetime import timedelta
 from skvae.exceptions import DistributedError
-with joined(timedelta(seconds=2)) as world:
-    if world.rank == 1:
-        time.sleep(5)
-    else:
-        try:
-            world.from_main(lambda: 1)
+try:
+    with joined(timedelta(seconds=2)) as world:
+        if world.rank == 1:
+            time.sleep(5)
+        else:
             VAE(2, max_epochs=2, random_state=0).fit(np.load("x.npy"))
-        except DistributedError as error:
-            print(error)
+except DistributedError as error:
+    print(error)
 """
 
 
@@ -671,9 +662,9 @@ def test_a_process_that_hangs_ends_the_others_too(groups):
 def test_torchrun(tmp_path):
     np.save(tmp_path / "x.npy", X.numpy())
     fit = ["-m", "skvae", "fit", "x.npy", "-o", "m", "--max-epochs", "2", "--json", "-q"]
+    launch = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
     done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
-        + [*fit, "--random-state", "0"],
+        [sys.executable, *launch, *fit, "--random-state", "0"],
         cwd=tmp_path,
         capture_output=True,
         text=True,

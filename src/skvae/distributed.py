@@ -200,7 +200,9 @@ def joined(timeout: timedelta = TIMEOUT) -> Iterator[World]:
                 error
             )
         try:
-            yield _group()
+            world = _group()
+            yield world
+            world.sum([torch.zeros(1)])  # nobody leaves while another one still listens
         finally:
             with suppress(RuntimeError):  # where another process is lost, that was said already
                 dist.destroy_process_group()

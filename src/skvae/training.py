@@ -397,7 +397,7 @@ class Trainer:
         tensors |= {f"good.{k}": v for k, v in self._good.items()}
         tensors |= {f"sums.{k}": v for k, v in self._sums.totals.items()}
         described = []
-        for i, watcher in enumerate(watchers):
+        for i, watcher in enumerate(_lasting(watchers)):
             values, own = watcher.state()
             described.append(values)
             tensors |= {f"watcher.{i}.{k}": v for k, v in own.items()}
@@ -412,8 +412,14 @@ class Trainer:
         self._good = _below("good.", tensors)
         self._sums.totals, self._sums.rows = _below("sums.", tensors), int(state["rows"])
         self.at = Position(**state["at"])
-        for i, (watcher, values) in enumerate(zip(watchers, state["watchers"], strict=True)):
+        pairs = zip(_lasting(watchers), state["watchers"], strict=True)
+        for i, (watcher, values) in enumerate(pairs):
             watcher.load_state(values, _below(f"watcher.{i}.", tensors))
+
+
+def _lasting(watchers: Sequence[Watcher]) -> list[Watcher]:
+    """Watchers with a state; whether progress is shown differs between runs and processes."""
+    return [w for w in watchers if type(w).state is not Watcher.state]
 
 
 def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
