@@ -466,7 +466,7 @@ def test_each_process_of_a_machine_has_its_own_gpu(monkeypatch):
 
 def test_a_lost_process_is_a_clear_error_with_its_own_exit_code(monkeypatch, capsys):
     def fail(flat):
-        raise RuntimeError("Connection closed by peer\nmore")
+        raise RuntimeError("[/a/pair.cc:53] Connection closed by peer\nmore")
 
     monkeypatch.setattr(torch.distributed, "all_reduce", fail)
     with pytest.raises(DistributedError, match=r"Process 1 of 2 .*\(Connection closed by peer\)"):

@@ -7,6 +7,7 @@ its part, and sums of the gradients make the update that one process would have 
 import functools
 import itertools
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -158,7 +159,8 @@ class World:
         try:
             yield
         except RuntimeError as error:
-            reason = str(error).strip().splitlines() or [type(error).__name__]
+            # gloo begins with the place in its own source
+            reason = re.sub(r"^\[\S*\] ", "", str(error).strip()).splitlines() or [repr(error)]
             raise DistributedError(
                 f"Process {self.rank} of {self.size} (counted from 0) cannot reach another one, "
                 f"which has ended or hangs ({reason[0]})."
