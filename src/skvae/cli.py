@@ -1,7 +1,8 @@
 """The command ``skvae``: parsing, errors and exit codes. The work is in `skvae.commands`.
 
 Exit codes: 0 done; 1 unexpected; 2 usage; 3 bad data; 4 training diverged; 5 model file invalid or
-refused; 6 input or output failed; 130 Ctrl-C; 143 terminated.
+refused; 6 input or output failed; 7 another process of a distributed fit was lost; 130 Ctrl-C;
+143 terminated.
 """
 
 import json
@@ -19,6 +20,7 @@ from cyclopts import App, CycloptsError
 from skvae import __version__
 from skvae.exceptions import (
     DataError,
+    DistributedError,
     MissingExtraError,
     ModelFileError,
     ParameterError,
@@ -73,6 +75,7 @@ EXIT_CODES: tuple[tuple[type[BaseException], int], ...] = (
     (ModelFileError, 5),
     (TrainingDivergedError, 4),
     (DataError, 3),
+    (DistributedError, 7),
     (OSError, 6),
     (MemoryError, 6),
 )
@@ -86,9 +89,11 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 
 def _run(arguments: list[str]) -> int:
-    as_json = "--json" in arguments
+    main = os.environ.get("RANK", "0") == "0"  # of processes that torchrun has started
+    as_json = "--json" in arguments and main
     try:
-        with _warnings_as_messages(quiet=bool({"-q", "--quiet"} & {*arguments})):
+        quiet = bool({"-q", "--quiet"} & {*arguments}) or not main
+        with _warnings_as_messages(quiet=quiet):
             app(arguments, exit_on_error=False, print_error=not as_json)
         sys.stdout.flush()
     except CycloptsError as error:

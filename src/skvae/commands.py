@@ -11,7 +11,7 @@ import typing
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 from cyclopts import Group, Parameter
@@ -22,6 +22,9 @@ from skvae._atomic import write_atomically
 from skvae.estimators import VAE, load
 from skvae.evaluation import LikelihoodReport
 from skvae.exceptions import DataError, ParameterError
+
+if TYPE_CHECKING:
+    from skvae.distributed import World
 
 __all__ = ["demo", "fit", "impute", "info", "sample", "score", "transform"]
 
@@ -137,8 +140,25 @@ def fit(
     **parameters: Any,
 ) -> None:
     """Train a model on DATA and save it."""
-    _check_target(output, options.force)
-    _check_resume(parameters.get("checkpoint"), resume)
+    from skvae.distributed import joined
+
+    with joined() as world:
+        if not world.is_main:
+            options = replace(options, quiet=True, json=False)
+        _fit(world, data, output, divide_by, resume, options, parameters)
+
+
+def _fit(
+    world: "World",
+    data: str,
+    output: Path,
+    divide_by: float,
+    resume: bool,
+    options: Options,
+    parameters: dict[str, Any],
+) -> None:
+    world.from_main(lambda: _check_target(output, options.force))
+    world.from_main(lambda: _check_resume(parameters.get("checkpoint"), resume))
     X, event_shape = _load(data, divide_by, options)
     rows = X.values
     if parameters.get("event_shape") is None:
@@ -148,7 +168,7 @@ def fit(
     options.say(f"training on {len(rows)} rows of {int(np.prod(rows.shape[1:]))} features")
     start = time.perf_counter()
     vae = VAE(**parameters).fit(X)
-    vae.save(output, overwrite=options.force)
+    world.from_main(lambda: vae.save(output, overwrite=options.force))
     seconds = time.perf_counter() - start
     last = vae.history_[-1] if len(vae.history_) else {}
     if options.json:

@@ -4,6 +4,7 @@ The importance weight ``log w = log p(x | z) + log p(z) − log q(z | x)`` is wr
 nowhere else. Objectives, held-out likelihood and imputation read it from here.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -16,6 +17,10 @@ from skvae.rng import Noise
 __all__ = ["Batch", "Evidence", "Model"]
 
 
+def _alone(mean: Tensor) -> Tensor:
+    return mean
+
+
 @dataclass(frozen=True)
 class Batch:
     """Rows of data in model units.
@@ -26,10 +31,15 @@ class Batch:
         Hidden cells may hold anything, also NaN.
     mask : Tensor of bool, shape (B, *event), or None
         True where a cell is observed; None means that all are.
+    whole : callable
+        Turns a mean over these rows into that over all rows of an update, of which several
+        processes may hold a part each. An objective that is not itself a mean over rows asks for
+        it, so that it does not depend on the number of processes.
     """
 
     x: Tensor
     mask: Tensor | None = None
+    whole: Callable[[Tensor], Tensor] = _alone
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ Every error is also the built-in that a caller would catch without knowing this 
     ├── TrainingDivergedError (ArithmeticError)   loss or gradient stayed non-finite
     ├── ModelFileError (ValueError)        a model file is damaged, foreign or refused
     ├── DatasetError (OSError)             a named data set could not be obtained
+    ├── DistributedError (RuntimeError)    another process of a distributed fit is lost
     └── MissingExtraError (ImportError)    an optional dependency is not installed
 
     SkvaeWarning (UserWarning)
@@ -24,6 +25,7 @@ __all__ = [
     "CheckpointWarning",
     "DataError",
     "DatasetError",
+    "DistributedError",
     "MissingExtraError",
     "ModelFileError",
     "ParameterError",
@@ -59,6 +61,10 @@ class ModelFileError(SkvaeError, ValueError):
 
 class DatasetError(SkvaeError, OSError):
     """A named data set could not be obtained from any source."""
+
+
+class DistributedError(SkvaeError, RuntimeError):
+    """Another process of a distributed fit is lost, or the group did not come together."""
 
 
 class MissingExtraError(SkvaeError, ImportError):

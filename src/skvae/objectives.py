@@ -183,7 +183,7 @@ class ELBO(Objective, name="elbo"):
         kl = evidence.kl if evidence.kl is not None else evidence.kl_rows.unsqueeze(-1)  # (B, g)
         charged = kl.mean(0)  # (g,)
         if self.free_bits:
-            charged = charged.clamp(min=self.free_bits)
+            charged = batch.whole(charged).clamp(min=self.free_bits)
         loss = self.weight(step) * charged.sum() - evidence.log_px.mean()
         return _bound(loss, evidence)
 
@@ -224,7 +224,7 @@ class Capacity(Objective, name="capacity"):
         """Evaluate the objective."""
         evidence = model.evidence(batch, 1, noise)
         target = self.capacity * min(1.0, step / self.rise)
-        deviation = (evidence.kl_rows.mean() - target).abs()
+        deviation = (batch.whole(evidence.kl_rows.mean()) - target).abs()
         return _bound(self.gamma * deviation - evidence.log_px.mean(), evidence)
 
 

@@ -7,7 +7,7 @@ can therefore go on exactly, and the global generators of NumPy and torch stay u
 import hashlib
 import math
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import IntEnum
 from typing import Protocol
@@ -16,7 +16,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["Noise", "PerRow", "Sequential", "Stream", "generator", "isolated", "seed_from"]
+__all__ = [
+    "Noise",
+    "PerRow",
+    "Sequential",
+    "Shard",
+    "Stream",
+    "generator",
+    "isolated",
+    "seed_from",
+]
 
 _GLOBAL_RNG = threading.Lock()
 
@@ -136,6 +145,42 @@ class PerRow:
         bits = bits ^ _shift(bits, 31)
         uniform: Tensor = (_shift(bits, 11).double() + 0.5) * 2.0**-53  # never 0 or 1
         return uniform
+
+
+class Shard:
+    """Some rows of the noise for a larger batch: what they would get with all the others there.
+
+    Tensors with another number of rows are no part of the batch; for these nothing is cut out.
+
+    Parameters
+    ----------
+    noise : Noise
+        Of the whole batch.
+    start, stop, total : int
+        The rows are those from ``start`` to ``stop`` of ``total``.
+    """
+
+    def __init__(self, noise: Noise, start: int, stop: int, total: int) -> None:
+        self.noise, self.start, self.stop, self.total = noise, start, stop, total
+
+    def normal(self, shape: tuple[int, ...], like: Tensor) -> Tensor:
+        """Standard normal numbers, shape (*shape, *like.shape)."""
+        return self._rows(self.noise.normal, shape, like)
+
+    def uniform(self, shape: tuple[int, ...], like: Tensor) -> Tensor:
+        """Uniform numbers in [0, 1), shape (*shape, *like.shape)."""
+        return self._rows(self.noise.uniform, shape, like)
+
+    def _rows(
+        self,
+        draw: Callable[[tuple[int, ...], Tensor], Tensor],
+        shape: tuple[int, ...],
+        like: Tensor,
+    ) -> Tensor:
+        if like.shape[:1] != (self.stop - self.start,):
+            return draw(shape, like)
+        whole = like.new_empty(()).expand(self.total, *like.shape[1:])  # takes no memory
+        return draw(shape, whole).narrow(len(shape), self.start, self.stop - self.start)
 
 
 def _signed(constant: int) -> int:

@@ -1,5 +1,6 @@
 """The training loop: fit → epoch → step, readable from top to bottom."""
 
+import functools
 import itertools
 import math
 import os
@@ -17,11 +18,16 @@ from torch import Tensor
 
 from skvae import rng
 from skvae.callbacks import Epoch, Watcher
-from skvae.checkpoint import Checkpoint
+from skvae.checkpoint import Checkpoint, fingerprint_of
 from skvae.data import Source
+from skvae.distributed import Part, World
 from skvae.distributions import draw
-from skvae.evidence import Batch
-from skvae.exceptions import TrainingDivergedError, TrainingInterruptedWarning
+from skvae.exceptions import (
+    DistributedError,
+    ParameterError,
+    TrainingDivergedError,
+    TrainingInterruptedWarning,
+)
 from skvae.models import LatentModule
 from skvae.objectives import Bound, Objective
 from skvae.priors import PriorModule
@@ -109,6 +115,7 @@ class Trainer:
         self, module: LatentModule, objective: Objective, device: torch.device, seed: int = 0
     ) -> None:
         self.module, self.objective, self.device = module.to(device), objective, device
+        self.world = World()
         with rng.isolated(seed, rng.Stream.INIT, 1):
             self.running = objective.start(module.spec.latent.width)
         own = itertools.chain(module.parameters(), self.running.parameters())
@@ -127,17 +134,23 @@ class Trainer:
         plan: Plan,
         watchers: Sequence[Watcher] = (),
         checkpoint: Checkpoint | None = None,
+        world: World | None = None,
     ) -> None:
         """Train until the plan is done, a watcher stops it, or the user does.
 
-        Where the checkpoint holds a state of this very fit, go on from there.
+        Where the checkpoint holds a state of this very fit, go on from there. The processes of a
+        world, each of which calls this with the same arguments, share the work; batches are those
+        of one process, and the first process alone touches the checkpoint.
 
         Raises
         ------
         TrainingDivergedError
             When updates stayed non-finite even with a smaller learning rate. The weights are the
             last good ones, or the best ones where a watcher keeps them.
+        DistributedError
+            Another process of the world is lost.
         """
+        self.world = world or World()
         self.at = replace(
             Position(epochs_done=self.at.epochs_done, steps_done=self.at.steps_done),
             first_epoch=self.at.epochs_done,
@@ -148,23 +161,33 @@ class Trainer:
         self.module.train()
         complete = False
         try:
+            self._check_world(train, valid, plan)
             if checkpoint is not None:
-                if (found := checkpoint.read()) is not None:
+                if (found := self.world.from_main(checkpoint.read)) is not None:
                     self._load(*found, watchers)
-                checkpoint.write(*self._state(watchers))
+                first = functools.partial(checkpoint.write, *self._state(watchers))
+                self.world.from_main(first)
+                if not self.world.is_main:
+                    checkpoint = None
             for watcher in watchers:
                 watcher.fit_started(self.module)
             with _stop_at_batch_end() as stop, self.module.autocast(plan.dtype):
                 complete = self._epochs(train, valid, plan, watchers, checkpoint, stop)
-                if checkpoint is not None and stop.signal is not None:
+                if checkpoint is not None and stop.agreed is not None:
                     checkpoint.write(*self._state(watchers))
-            if stop.signal == signal.SIGINT:
+            if stop.agreed == signal.SIGINT:
                 warnings.warn(
                     f"Training was interrupted after {self.at.epochs_done} epochs and "
                     f"{self.at.steps_done} updates; the model keeps the best weights so far.",
                     TrainingInterruptedWarning,
                     stacklevel=4,
                 )
+        except DistributedError as error:
+            raise DistributedError(
+                f"{error} Training ended in epoch {self.at.epochs_done + 1} after "
+                f"{self.at.steps_done} updates. The same call, with --resume on the command line, "
+                "goes on from the checkpoint where one was kept, and otherwise begins again."
+            ) from error
         finally:
             self.module.eval()
             for watcher in watchers:
@@ -185,7 +208,7 @@ class Trainer:
         while self.at.epochs_done < self.at.first_epoch + plan.max_epochs:
             start = time.perf_counter()
             self._steps(train, plan, watchers, checkpoint, stop)
-            if stop.signal is not None:
+            if stop.agreed is not None:
                 return False
             values = self._sums.means("train_")
             self._sums = _Sums()
@@ -198,7 +221,7 @@ class Trainer:
             self._good = self._snapshot()
             # Every watcher sees every epoch, also the one that ends training.
             votes = [w.epoch_ended(self.module, epoch) for w in watchers]
-            if any(votes):
+            if self.world.from_main(functools.partial(any, votes)):
                 break
         return True
 
@@ -213,31 +236,36 @@ class Trainer:
         """Run the updates that are left of an epoch."""
         per_epoch = math.ceil(len(train) / plan.batch_size)
         epoch = self.at.epochs_done
-        for batch in train.batches(epoch, plan.batch_size, self.device, skip=self.at.batch):
+        for batch in train.batches(epoch, plan.batch_size, self._whole_on, skip=self.at.batch):
             rate = plan.rate(self.at.steps_done - self.at.first_step, plan.max_epochs * per_epoch)
             self.at.rate = rate * 0.5**self.at.recoveries
             noise = rng.generator(
                 plan.seed, rng.Stream.NOISE, epoch, self.at.batch, device=self.device
             )
             self.at.batch += 1
-            self._sums.add(self._step(batch, rng.Sequential(noise)))
+            part = self.world.part(batch, self.device)
+            self._sums.add(self._step(part, part.noise(rng.Sequential(noise)), stop), part.total)
             if checkpoint is not None and checkpoint.due:
                 checkpoint.write(*self._state(watchers))
-            if stop.signal is not None:
+            if self.world.size == 1:
+                stop.agreed = stop.signal
+            if stop.agreed is not None:
                 break
 
-    def _step(self, batch: Batch, noise: rng.Noise) -> dict[str, Tensor]:
+    def _step(self, part: Part, noise: rng.Noise, stop: "_Stop") -> dict[str, Tensor]:
+        """Make an update and return the sums of the terms, or nothing where it was left out."""
         self.at.tried += 1
         if self.at.tried >= RECENT:
             self.at.tried //= 2
             self.at.failed //= 2
         self.optimizer.zero_grad(set_to_none=True)
-        bound = self.running(self.module, batch, step=self.at.steps_done, noise=noise)
-        bound.loss.backward()
+        bound = self.running(self.module, part.batch, step=self.at.steps_done, noise=noise)
+        (bound.loss * part.weight).backward()
+        loss, totals = self._shared(part, bound, stop)
         gradients = [p.grad for p in self.parameters if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
-        if not torch.isfinite(norm + bound.loss.detach()):
-            return self._skip(bound)
+        if not torch.isfinite(norm + loss):
+            return self._skip(totals)
         if norm > MAX_GRADIENT_NORM:
             torch.nn.utils.clip_grads_with_norm_(self.parameters, MAX_GRADIENT_NORM, norm)
         for group in self.optimizer.param_groups:
@@ -245,9 +273,39 @@ class Trainer:
         self.optimizer.step()
         self.at.steps_done += 1
         self.at.skipped = 0
-        return bound.terms
+        return totals
 
-    def _skip(self, bound: Bound) -> dict[str, Tensor]:
+    def _shared(self, part: Part, bound: Bound, stop: "_Stop") -> tuple[Tensor, dict[str, Tensor]]:
+        """Turn gradients of a part into those of the batch; return its loss and sums of terms.
+
+        All that the processes must agree on goes in one exchange: the gradients and which there
+        are, the loss, whether a signal came. Buffers become those of the first process.
+        """
+        loss, totals = bound.loss.detach() * part.weight, _totals(part, bound.terms)
+        if self.world.size == 1:
+            return loss, totals
+        there = loss.new_tensor([p.grad is not None for p in self.parameters])
+        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in self.parameters]
+        own = [*gradients, there, torch.stack([loss, *(t.to(loss) for t in totals.values())])]
+        if not part.weight:  # also where the gradient of that one row is not finite
+            own = [torch.zeros_like(t) for t in own]
+        buffers = list(self.module.buffers())
+        kept = [
+            b.to(loss) if self.world.is_main else torch.zeros_like(b).to(loss) for b in buffers
+        ]
+        signals = loss.new_tensor([stop.signal == s for s in (signal.SIGTERM, signal.SIGINT)])
+        summed = iter(self.world.sum([*own, *kept, signals]))
+        gradients = list(itertools.islice(summed, len(gradients)))
+        there, (loss, *terms) = next(summed), next(summed)
+        for parameter, gradient, one in zip(self.parameters, gradients, there, strict=True):
+            parameter.grad = gradient if one else None
+        for buffer in buffers:
+            buffer.copy_(next(summed))
+        terminated, interrupted = next(summed).tolist()
+        stop.agreed = signal.SIGTERM if terminated else signal.SIGINT if interrupted else None
+        return loss, dict(zip(totals, terms, strict=True))
+
+    def _skip(self, totals: dict[str, Tensor]) -> dict[str, Tensor]:
         """Leave the weights alone; when that does not help, go back and take smaller steps."""
         self.at.skipped += 1
         self.at.failed += 1
@@ -259,7 +317,7 @@ class Trainer:
             self.at.recoveries += 1
             self.at.skipped = self.at.tried = self.at.failed = 0
             return {}
-        bad = [name for name, v in bound.terms.items() if not torch.isfinite(v).all()]
+        bad = [name for name, total in totals.items() if not torch.isfinite(total)]
         raise TrainingDivergedError(
             f"Training diverged in epoch {self.at.epochs_done + 1} after {self.at.steps_done} "
             f"updates: not finite were {', '.join(bad) or 'the gradient'}, also with the learning "
@@ -272,12 +330,43 @@ class Trainer:
         self.module.eval()
         sums = _Sums()
         held_out = self.objective.held_out()
-        for i, batch in enumerate(valid.in_order(1024, self.device)):
-            noise = rng.generator(plan.seed, rng.Stream.VALIDATION, i, device=self.device)
-            bound = held_out(self.module, batch, step=0, noise=rng.Sequential(noise))
-            sums.add(bound.terms)
+        for i, batch in enumerate(valid.in_order(1024, self._whole_on)):
+            source = rng.generator(plan.seed, rng.Stream.VALIDATION, i, device=self.device)
+            part = self.world.part(batch, self.device)
+            noise = part.noise(rng.Sequential(source))
+            bound = held_out(self.module, part.batch, step=0, noise=noise)
+            sums.add(_totals(part, bound.terms), part.total)
         self.module.train()
+        totals = self.world.sum(list(sums.totals.values()))
+        sums.totals = dict(zip(sums.totals, totals, strict=True))
         return sums.means("valid_")
+
+    @property
+    def _whole_on(self) -> torch.device:
+        """Where whole batches are made: a part of one goes to the device alone."""
+        return self.device if self.world.size == 1 else torch.device("cpu")
+
+    def _check_world(self, train: Source, valid: Source | None, plan: Plan) -> None:
+        """Refuse to train where the processes were given different things."""
+        if self.world.size == 1:
+            return
+        own = fingerprint_of(
+            {
+                "plan": {**asdict(plan), "dtype": str(plan.dtype)},
+                "rows": [len(train), 0 if valid is None else len(valid)],
+                "position": asdict(self.at),
+            },
+            *self.module.state_dict().values(),
+        )
+        first = self.world.from_main(lambda: own)
+        differing = sorted(k for k in own if own[k] != first[k])
+        (count,) = self.world.sum([torch.tensor(float(bool(differing)))])
+        if count:
+            raise ParameterError(
+                f"The {self.world.size} processes of a group train one model, so each must call "
+                "fit with the same data and the same parameters; here they differ"
+                f"{' in: ' + ', '.join(differing) if differing else ''}."
+            )
 
     def _tensors(self) -> dict[str, Tensor]:
         """Everything that updates change: weights, buffers, and the optimiser's averages."""
@@ -308,7 +397,7 @@ class Trainer:
         tensors |= {f"good.{k}": v for k, v in self._good.items()}
         tensors |= {f"sums.{k}": v for k, v in self._sums.totals.items()}
         described = []
-        for i, watcher in enumerate(watchers):
+        for i, watcher in enumerate(_lasting(watchers)):
             values, own = watcher.state()
             described.append(values)
             tensors |= {f"watcher.{i}.{k}": v for k, v in own.items()}
@@ -323,8 +412,14 @@ class Trainer:
         self._good = _below("good.", tensors)
         self._sums.totals, self._sums.rows = _below("sums.", tensors), int(state["rows"])
         self.at = Position(**state["at"])
-        for i, (watcher, values) in enumerate(zip(watchers, state["watchers"], strict=True)):
+        pairs = zip(_lasting(watchers), state["watchers"], strict=True)
+        for i, (watcher, values) in enumerate(pairs):
             watcher.load_state(values, _below(f"watcher.{i}.", tensors))
+
+
+def _lasting(watchers: Sequence[Watcher]) -> list[Watcher]:
+    """Watchers with a state; whether progress is shown differs between runs and processes."""
+    return [w for w in watchers if type(w).state is not Watcher.state]
 
 
 def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -366,6 +461,14 @@ def fit_prior(
         epoch += 1
 
 
+def _totals(part: Part, terms: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Sums of per-row terms over the rows of a part."""
+    rows = {k: v if part.weight else torch.zeros_like(v) for k, v in terms.items()}
+    return {
+        k: v.sum(dtype=torch.float64 if v.device.type != "mps" else None) for k, v in rows.items()
+    }
+
+
 class _Sums:
     """Row-weighted means of per-row terms; a short last batch counts by its rows."""
 
@@ -373,11 +476,10 @@ class _Sums:
         self.totals: dict[str, Tensor] = {}
         self.rows = 0
 
-    def add(self, terms: dict[str, Tensor]) -> None:
-        for name, value in terms.items():
-            total = value.sum(dtype=torch.float64 if value.device.type != "mps" else None)
+    def add(self, totals: dict[str, Tensor], rows: int) -> None:
+        for name, total in totals.items():
             self.totals[name] = self.totals[name] + total if name in self.totals else total
-        self.rows += len(next(iter(terms.values()), ()))
+        self.rows += rows if totals else 0
 
     def means(self, prefix: str) -> dict[str, float]:
         return {prefix + name: float(t) / max(self.rows, 1) for name, t in self.totals.items()}
@@ -385,9 +487,10 @@ class _Sums:
 
 @dataclass
 class _Stop:
-    """The signal that asked for an end, if one did."""
+    """The signal that asked for an end, if one did: here, and in any process of the world."""
 
     signal: int | None = None
+    agreed: int | None = None  # read between updates, so that all end after the same one
 
 
 @contextmanager
@@ -416,5 +519,5 @@ def _stop_at_batch_end() -> Iterator[_Stop]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        if stop.signal == signal.SIGTERM:
+        if signal.SIGTERM in (stop.signal, stop.agreed):
             os.kill(os.getpid(), signal.SIGTERM)

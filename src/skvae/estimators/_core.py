@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from skvae import aggregate, rng
+from skvae import aggregate, distributed, rng
 from skvae.annealing import Annealing, Start, annealed_weights, bidirectional
 from skvae.callbacks import Watcher
 from skvae.checkpoint import Checkpoint, fingerprint_of
@@ -74,10 +74,10 @@ def pick_device(choice: str) -> torch.device:
     """
     if choice == "auto":
         if torch.cuda.is_available():
-            return torch.device("cuda")
+            return distributed.own_device(torch.device("cuda"))
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
-        device = torch.device(choice)
+        device = distributed.own_device(torch.device(choice))
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise ParameterError(
@@ -170,6 +170,7 @@ class Core:
         watchers: Sequence[Watcher],
         epochs_done: int,
         checkpoint: str | None = None,
+        world: distributed.World | None = None,
     ) -> None:
         """Train on X of shape (n, D); a second call goes on where the first ended."""
         if reason := objective.objection(self.spec.posterior):
@@ -197,7 +198,7 @@ class Core:
             }
             tensors = [train.x, *self.module.state_dict().values()]
             place = Checkpoint(checkpoint, fingerprint_of(description, *tensors))
-        self.trainer.fit(train, held_out, plan, watchers, place)
+        self.trainer.fit(train, held_out, plan, watchers, place, world)
 
     def fit_prior(self, X: Array, prior: Prior, n_steps: int) -> None:
         """Replace the prior by one that is fitted to the aggregate posterior of X."""

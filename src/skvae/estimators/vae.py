@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import torch
 
     from skvae.callbacks import History
+    from skvae.distributed import World
     from skvae.estimators._core import Kind
     from skvae.likelihoods import Likelihood
 
@@ -248,13 +249,17 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Scores):  # type: i
             A parameter has a value that makes no sense.
         TrainingDivergedError
             Loss or gradients stayed non-finite; the estimator keeps the last good weights.
+        DistributedError
+            Of several processes that train one model, another one is lost.
         """
-        with self._all_or_nothing(keep_on=TrainingDivergedError):
+        from skvae.distributed import joined
+
+        with self._all_or_nothing(keep_on=TrainingDivergedError), joined() as world:
             going_on = self.warm_start and hasattr(self, "_core")
             values = self._validated(X, reset=not going_on)
             if not going_on:
-                self._start(values)
-            self._train(values)
+                self._start(values, world)
+            self._train(values, world)
         return self
 
     def partial_fit(self, X: Rows, y: object = None) -> Self:
@@ -272,12 +277,14 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Scores):  # type: i
         -------
         self
         """
-        with self._all_or_nothing(keep_on=TrainingDivergedError):
+        from skvae.distributed import joined
+
+        with self._all_or_nothing(keep_on=TrainingDivergedError), joined() as world:
             first = not hasattr(self, "_core")
             values = self._validated(X, reset=first)
             if first:
-                self._start(values)
-            self._train(values, one_pass=True)
+                self._start(values, world)
+            self._train(values, world, one_pass=True)
         return self
 
     def fit_prior(
@@ -310,11 +317,12 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Scores):  # type: i
         self._core.fit_prior(values, Prior.resolve(prior, argument="prior"), steps)
         return self
 
-    def _start(self, X: Array) -> None:
+    def _start(self, X: Array, world: World) -> None:
         from skvae.callbacks import History
         from skvae.estimators._core import Core, choose_likelihood, choose_network, pick_device
         from skvae.posteriors import Posterior
 
+        own_seed = seed_of(self.random_state)  # in every process, so that a generator moves on
         self.likelihood_ = choose_likelihood(self.likelihood, X)
         self.history_ = History()
         self._core = Core.create(
@@ -328,10 +336,10 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Scores):  # type: i
             model=self.model,
             binarize=self.binarize,
             device=pick_device(self.device),
-            seed=seed_of(self.random_state),
+            seed=world.from_main(lambda: own_seed),
         )
 
-    def _train(self, X: Array, *, one_pass: bool = False) -> None:
+    def _train(self, X: Array, world: World, *, one_pass: bool = False) -> None:
         from skvae.callbacks import EarlyStopping, Progress, Watcher
         from skvae.estimators._core import pick_precision
         from skvae.objectives import Objective
@@ -355,7 +363,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Scores):  # type: i
         if valid is not None:
             watch = f"valid_{objective.watch}"
             watchers.append(EarlyStopping(int(self.n_iter_no_change), float(self.tol), watch))
-        if self.verbose:
+        if self.verbose and world.is_main:
             watchers.append(Progress(plan.max_epochs, type(self).__name__))
         try:
             self._core.train(
@@ -366,10 +374,13 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Scores):  # type: i
                 watchers,
                 epochs_done=len(self.history_),
                 checkpoint=None if one_pass else self.checkpoint,
+                world=world,
             )
         finally:
             self.n_iter_ = max(1, len(self.history_))
-        if not one_pass and (train != train[:1]).any():  # equal rows need no code
+        if (
+            not one_pass and world.is_main and (train != train[:1]).any()
+        ):  # equal rows need no code
             self._warn_of_collapse()
 
     # -- look -----------------------------------------------------------------------------
