@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
 from skvae import evaluation
-from skvae.estimators._base import Face, Rows, Seed, at_least, seed_of
+from skvae.estimators._base import Face, Rows, Seed, at_least, joined, seed_of
 
 if TYPE_CHECKING:
     from skvae.callbacks import History
@@ -66,10 +66,13 @@ class Scores(Face):
         check_is_fitted(self)
         n = at_least("n_samples", n_samples, 1)
         steps = at_least("n_temperatures", n_temperatures, 1)
-        values = self._validated(X)
         if steps > 1:
-            return self._core.annealed(values, n, steps)
-        return self._core.marginal(values, n)["log_likelihood"]
+            return joined(
+                [self._core.annealed(rows, n, steps) for rows in self._validated_blocks(X)]
+            )
+        return joined(
+            [self._core.marginal(rows, n)["log_likelihood"] for rows in self._validated_blocks(X)]
+        )
 
     def score(self, X: Rows, y: object = None) -> float:
         """Return the mean of `score_samples`, nats per row."""
