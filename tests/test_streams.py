@@ -3,7 +3,6 @@
 import itertools
 import subprocess
 import sys
-import textwrap
 
 import numpy as np
 import pyarrow as pa
@@ -189,15 +188,14 @@ def test_parquet_files_that_do_not_fit_together_are_named(tmp_path):
 def test_one_pass_finds_the_transform_of_rows_in_memory(mode, dtype):
     X = np.random.default_rng(0).gamma(2.0, size=(5000, 4)) * [1, 1e-6, 1e6, 3] + [0, 0, 1e9, 0]
     X = X.astype(dtype)
-    X[:, 3] = dtype(0.1) * 3  # constant up to rounding
+    X[:, 3] = dtype(0.1) * dtype(3)  # constant up to rounding, in float64
     X[::2, 3] = np.nextafter(X[0, 3], dtype(1))
     found = survey(Pieces(X, [1, 999, 3000, 7, 993]), 0)
     here, there = found.transform(mode), Transform.fit(X, mode)
-    spread = np.where(there.unit == 1, 1, there.unit)
-    assert np.abs(here.shift - there.shift).max() <= 1e-12 * np.abs(X).max()
     assert np.abs((here.shift - there.shift) / np.abs(X).max(0)).max() < 1e-12
-    assert np.allclose(here.unit / spread, there.unit / spread, rtol=1e-7 if X[0, 2] > 1e8 else 0)
-    assert np.allclose(here.unit[[0, 1, 3]], there.unit[[0, 1, 3]], rtol=1e-12, atol=0)
+    largest = np.abs(X).max() if mode == "shared" else np.abs(X).max(0)
+    assert (np.abs((here.unit - there.unit) / largest) < 1e-12).all()
+    assert here.unit[3] == 1 or mode != "per_feature" or dtype == np.float32
     assert np.allclose(found.mean * found.unit, X.mean(0, dtype=np.float64), rtol=1e-12, atol=0)
 
 
@@ -383,8 +381,8 @@ def correlated(n, d=6):
 
 
 def test_a_stream_reaches_the_bound_of_rows_in_memory(tmp_path, small_blocks):
-    X, held_out = np.split(correlated(1300), [1000])
-    settings = {**SMALL, "max_epochs": 12, "learning_rate": 0.01}
+    X, held_out = np.split(correlated(1500), [1000])
+    settings = {**SMALL, "max_epochs": 8, "learning_rate": 0.01}
     ordered = X[np.argsort(X[:, 0])]
     stream = VAE(**settings).fit(saved(tmp_path, ordered, (400, 410)))
     memory = VAE(**settings).fit(X)
@@ -393,7 +391,7 @@ def test_a_stream_reaches_the_bound_of_rows_in_memory(tmp_path, small_blocks):
     start = memory.history_[0]["train_elbo"]
     gain = memory.score(held_out) - start
     assert gain > 0.5
-    assert stream.score(held_out) == pytest.approx(memory.score(held_out), abs=0.15)
+    assert stream.score(held_out) == pytest.approx(memory.score(held_out), abs=0.1 * gain)
     assert np.allclose(stream._core.transform.shift, memory._core.transform.shift, atol=1e-12)
     assert np.allclose(stream._core.transform.unit, memory._core.transform.unit, rtol=1e-12)
 
@@ -518,17 +516,18 @@ import resource, sys
 import numpy as np
 from skvae import VAE, files, streams, _rows
 files.STREAM_ABOVE = 1 << 20
-settings = dict(n_components=2, hidden_layer_sizes=(8,), max_epochs=1, batch_size=4096,
+settings = dict(n_components=2, hidden_layer_sizes=(8,), max_epochs=1, batch_size=1024,
                 random_state=0)
 VAE(**settings).fit(np.random.default_rng(0).random((400, 256)))  # everything is loaded
 mapped = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 limit = mapped + int(sys.argv[2]) * 2**20
 resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-streams.StreamSource.__init__.__kwdefaults__["buffer_bytes"] = 1 << 24
+streams.StreamSource.__init__.__kwdefaults__["buffer_bytes"] = 1 << 23
+streams.SAMPLE_ROWS = 1000
 vae = VAE(**settings)
+print(len(vae.fit(sys.argv[1]).transform(sys.argv[1])))
 try:
-    vae.fit(sys.argv[1] if sys.argv[3] == "stream" else np.load(sys.argv[1]))
-    print(len(vae.transform(sys.argv[1])))
+    np.load(sys.argv[1])
 except MemoryError:
     print("out of memory")
 """
@@ -544,11 +543,6 @@ def test_memory_is_bounded_whatever_the_size_of_the_file(tmp_path):
         for _ in range(n // len(random)):
             file.write(random.tobytes())
 
-    def run(how):
-        command = [sys.executable, "-c", textwrap.dedent(MEASURE), str(tmp_path / "x.npy"), "110"]
-        done = subprocess.run([*command, how], capture_output=True, text=True, timeout=120)
-        assert done.returncode == 0, done.stderr
-        return done.stdout.strip()
-
-    assert run("stream") == str(n)
-    assert run("array") == "out of memory"
+    command = [sys.executable, "-c", MEASURE, str(tmp_path / "x.npy"), "64"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.stdout.split("\n")[:2] == [str(n), "out of memory"], done.stderr

@@ -106,6 +106,8 @@ def survey(rows: Rows, seed: int, advice: str = "") -> Survey:
 
     low, high, unit = np.full(d, np.inf), np.full(d, -np.inf), np.full(d, 2.0**-1022)
     mean, squares, logs = np.zeros(d), np.zeros(d), np.zeros(d)
+    # Deviations from any row are as good as those from 0, and exact where a feature is constant.
+    pivot = next(block[0].astype(np.float64) for block in rows if len(block))
     whole, binary, done = True, True, 0
     for i, block in enumerate(rows):
         if not np.isfinite(block).all():
@@ -120,13 +122,24 @@ def survey(rows: Rows, seed: int, advice: str = "") -> Survey:
         # Division by a power of two is exact, and keeps squares of 1e300 finite.
         larger = np.maximum(unit, _power_of_two(np.maximum(np.abs(low), np.abs(high))))
         mean, squares, unit = mean * (unit / larger), squares * (unit / larger) ** 2, larger
-        scaled = block / unit
+        scaled = block / unit - pivot / unit
         own = scaled.mean(0)
         shift, share = own - mean, len(block) / (done + len(block))
         squares += ((scaled - own) ** 2).sum(0) + shift**2 * (done * share)
         mean += shift * share
         done += len(block)
-    return Survey(low, high, unit, mean, squares / n, logs / n, whole, binary, index, sample)
+    return Survey(
+        low=low,
+        high=high,
+        unit=unit,
+        mean=pivot / unit + mean,
+        square=squares / n,
+        log=logs / n,
+        whole=whole,
+        binary=binary,
+        index=index,
+        sample=sample,
+    )
 
 
 class StreamSource(Source):
