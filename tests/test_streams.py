@@ -535,7 +535,7 @@ except MemoryError:
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 def test_memory_is_bounded_whatever_the_size_of_the_file(tmp_path):
-    n = 200_000  # 200 MB
+    n = 160_000  # 164 MB
     random = np.random.default_rng(0).random((10_000, 256), dtype=np.float32)
     with (tmp_path / "x.npy").open("wb") as file:
         header = {"descr": "<f4", "fortran_order": False, "shape": (n, 256)}
@@ -546,3 +546,102 @@ def test_memory_is_bounded_whatever_the_size_of_the_file(tmp_path):
     command = [sys.executable, "-c", MEASURE, str(tmp_path / "x.npy"), "64"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.stdout.split("\n")[:2] == [str(n), "out of memory"], done.stderr
+
+
+# -- the command line -------------------------------------------------------------------------
+
+
+def skvae(capsys, *arguments):
+    from skvae.cli import main
+
+    with pytest.raises(SystemExit) as ended:
+        main([*map(str, arguments)])
+    out, err = capsys.readouterr()
+    assert ended.value.code == 0, err
+    return out
+
+
+def test_the_command_line_streams_from_and_to_files(tmp_path, capsys, small_blocks):
+    X = correlated(200, 3).astype(np.float32)
+    folder = tmp_path / "data"
+    folder.mkdir()
+    saved(folder, X)
+    model = tmp_path / "m.safetensors"
+    flags = [
+        "--n-components",
+        "2",
+        "--hidden-layer-sizes",
+        "8",
+        "--max-epochs",
+        "2",
+        "--random-state",
+        "0",
+        "-q",
+    ]
+    skvae(capsys, "fit", folder, "-o", model, "--divide-by", 2, *flags)
+    vae = VAE(2, hidden_layer_sizes=(8,), max_epochs=2, random_state=0)
+    vae.fit(_rows.Divided(open_rows(folder), 2))
+    Z = vae.transform(X / 2)
+    names = ["vae0", "vae1"]
+    for ending in (".npy", ".parquet", ".csv", ".tsv"):
+        out = tmp_path / f"z{ending}"
+        skvae(capsys, "transform", model, folder, "--divide-by", 2, "-o", out, "-q")
+        table = files.read(out)
+        assert np.array_equal(table.values.astype(np.float32), Z)
+        assert table.columns == (None if ending == ".npy" else tuple(names))
+    assert np.load(tmp_path / "z.npy").dtype == np.float32
+    text = skvae(capsys, "transform", model, folder, "--divide-by", 2, "-q")
+    assert text == (tmp_path / "z.csv").read_text()
+    skvae(
+        capsys,
+        "score",
+        model,
+        folder,
+        "--divide-by",
+        2,
+        "--n-samples",
+        5,
+        "-o",
+        tmp_path / "s.npy",
+        "-q",
+    )
+    assert np.array_equal(np.load(tmp_path / "s.npy")[:, 0], vae.score_samples(X / 2, n_samples=5))
+    skvae(capsys, "sample", model, "-n", 3, "-o", tmp_path / "x.parquet", "-q")
+    assert files.read(tmp_path / "x.parquet").values.shape == (3, 3)
+
+
+def test_a_result_is_written_whole_or_not_at_all(tmp_path):
+    from skvae._writers import writing
+
+    target = tmp_path / "z.npy"
+    with pytest.raises(KeyError), writing(target, 4, ["a"]) as write:
+        write(np.zeros((2, 1)))
+        raise KeyError
+    assert list(tmp_path.iterdir()) == []
+    with writing(target, 4, ["a"]) as write:
+        write(np.zeros((2, 1)))
+        write(np.ones((2, 1)))
+    assert np.load(target)[:, 0].tolist() == [0, 0, 1, 1]
+    with pytest.raises(FileExistsError), writing(target, 4, ["a"]):
+        pass
+    with (
+        pytest.raises(DataError, match=r"z\.npz: cannot write"),
+        writing(tmp_path / "z.npz", 4, ["a"]),
+    ):
+        pass
+
+
+def test_a_stream_is_evaluated_as_its_rows_are(tmp_path, small_blocks, monkeypatch):
+    from skvae.estimators import _scores
+
+    X = correlated(300)
+    vae = VAE(**SMALL).fit(X)
+    whole, stream = vae.evaluate(X, n_samples=5), vae.evaluate(saved(tmp_path, X), n_samples=5)
+    here, there = whole.to_dict(), stream.to_dict()
+    assert here.keys() == there.keys()
+    for name, value in here.items():
+        assert there[name] == pytest.approx(value, rel=1e-9, nan_ok=True), name
+    monkeypatch.setattr(_scores, "ROWS_FOR_KL", 100)
+    less = vae.evaluate(tmp_path, n_samples=5)
+    assert less.log_likelihood == stream.log_likelihood
+    assert less.mutual_information == pytest.approx(stream.mutual_information, abs=0.5)

@@ -63,6 +63,10 @@ class Rows(abc.ABC):
         """Size D of one row."""
         return int(np.prod(self.event_shape, dtype=np.int64))
 
+    def split(self) -> "Iterator[Rows]":
+        """Yield each block as rows of its own."""
+        return (_Single(self, i) for i in range(self.n_blocks))
+
     def read(self) -> Array:
         """Read all rows into memory, shape (n, *event_shape)."""
         return np.concatenate(list(self)).reshape(-1, *self.event_shape)
@@ -271,6 +275,22 @@ class _View(Rows):
     def origin(self, i: int) -> tuple[str, int]:
         """Return the file of block i, and the number of its first row in there."""
         return self.rows.origin(i)
+
+
+class _Single(_View):
+    """One block of other rows."""
+
+    def __init__(self, rows: Rows, i: int) -> None:
+        super().__init__(rows)
+        self.sizes, self._i = rows.sizes[i : i + 1], i
+
+    def block(self, i: int) -> Array:
+        """Read the block."""
+        return self.rows.block(self._i + i)
+
+    def origin(self, i: int) -> tuple[str, int]:
+        """Return the file of the block, and the number of its first row in there."""
+        return self.rows.origin(self._i + i)
 
 
 class Divided(_View):

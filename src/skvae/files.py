@@ -142,6 +142,8 @@ def write_text(
     values: NDArray[Any],
     columns: Sequence[str] | None = None,
     delimiter: str = ",",
+    *,
+    header: bool = True,
 ) -> None:
     """Write rows as text that reads back to the same numbers; NaN becomes an empty cell."""
     if values.ndim > 2:
@@ -151,7 +153,9 @@ def write_text(
         )
     rows = values.reshape(len(values), -1)
     writer = csv.writer(stream, delimiter=delimiter, lineterminator="\n")
-    writer.writerow(columns if columns is not None else [f"x{i}" for i in range(rows.shape[1])])
+    if header:
+        names = columns if columns is not None else [f"x{i}" for i in range(rows.shape[1])]
+        writer.writerow(names)
     for row in rows:
         # The array's own str is the shortest text that gives the same float32 or float64 again.
         writer.writerow(["" if np.isnan(v) else str(v) for v in row])

@@ -36,8 +36,8 @@ class Predictor:
     path : path
         A model file that all processes can read.
     method : {"transform", "score_samples", "impute", "inverse_transform"}
-        One row out for one row in. What comes out for a row depends neither on the batch nor on
-        the process, unless ``impute`` makes draws.
+        One row out for one row in. What comes out for a row does not depend on the other rows of
+        the batch nor on the process, but for rounding.
     keep : sequence of str
         Columns of a frame, table or dict that go to the output as they are, such as a key. Other
         columns that the model was not fitted on are left out.
@@ -160,7 +160,7 @@ class Predictor:
         if whole:
             return {**kept, self.method: self._apply(next(iter(inputs.values())))}
         result = self._apply(np.column_stack([inputs[name] for name in names or inputs]))
-        flat = result.reshape(len(result), -1)
+        flat = result.reshape(-1, len(self.columns))
         return {**kept, **{name: flat[:, i] for i, name in enumerate(self.columns)}}
 
     def _apply(self, X: Array) -> Array:

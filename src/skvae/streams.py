@@ -106,12 +106,16 @@ def survey(rows: Rows, seed: int, advice: str = "") -> Survey:
 
     low, high, unit = np.full(d, np.inf), np.full(d, -np.inf), np.full(d, 2.0**-1022)
     mean, squares, logs = np.zeros(d), np.zeros(d), np.zeros(d)
-    # Deviations from any row are as good as those from 0, and exact where a feature is constant.
-    pivot = next(block[0].astype(np.float64) for block in rows if len(block))
+    pivot = np.zeros(d)
     whole, binary, done = True, True, 0
     for i, block in enumerate(rows):
+        if not len(block):
+            continue
         if not np.isfinite(block).all():
             raise _not_finite(block, rows, i, advice)
+        if not done:
+            # Deviations from a row are exact where a feature is constant; those from 0 are not.
+            pivot = block[0].astype(np.float64)
         first, last = np.searchsorted(ordered, [done, done + len(block)])
         sample[by_row[first:last]] = block[ordered[first:last] - done]
         low = np.minimum(low, block.min(0))
