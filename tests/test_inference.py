@@ -115,10 +115,13 @@ def test_it_is_small_to_send_and_reads_the_model_once_per_process(path, monkeypa
     predictor(X)
     assert len(pickle.dumps(predictor)) < 1000
     again = pickle.loads(pickle.dumps(predictor))
-    code = (
-        "import pickle, sys; p = pickle.load(sys.stdin.buffer); assert 'torch' not in sys.modules; \
-import numpy as np; print(repr(p(np.ones((2, 3))).tolist()))"
-    )
+    code = """
+import pickle, sys
+predictor = pickle.load(sys.stdin.buffer)
+assert "torch" not in sys.modules
+import numpy as np
+print(predictor(np.ones((2, 3))).tolist())
+"""
     done = subprocess.run(
         [sys.executable, "-c", code],
         input=pickle.dumps(predictor),
@@ -141,7 +144,7 @@ def test_a_replaced_file_is_read_again(tmp_path):
 
 
 def test_errors_name_what_is_wrong(path, vae):
-    with pytest.raises(ParameterError, match="method must be one of.*'fit'"):
+    with pytest.raises(ParameterError, match=r"method must be one of.*'fit'"):
         Predictor(path, "fit")
     with pytest.raises(ParameterError, match="n_draws"):
         Predictor(path, "impute", n_draws=2)

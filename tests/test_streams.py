@@ -567,21 +567,12 @@ def test_the_command_line_streams_from_and_to_files(tmp_path, capsys, small_bloc
     folder.mkdir()
     saved(folder, X)
     model = tmp_path / "m.safetensors"
-    flags = [
-        "--n-components",
-        "2",
-        "--hidden-layer-sizes",
-        "8",
-        "--max-epochs",
-        "2",
-        "--random-state",
-        "0",
-        "-q",
-    ]
-    skvae(capsys, "fit", folder, "-o", model, "--divide-by", 2, *flags)
+    flags = "-q --n-components 2 --hidden-layer-sizes 8 --max-epochs 2 --random-state 0"
+    skvae(capsys, "fit", folder, "-o", model, "--divide-by", 2, *flags.split())
     vae = VAE(2, hidden_layer_sizes=(8,), max_epochs=2, random_state=0)
     vae.fit(_rows.Divided(open_rows(folder), 2))
-    Z = vae.transform(X / 2)
+    Z = vae.transform(_rows.Divided(open_rows(folder), 2))
+    assert np.allclose(Z, vae.transform(X / 2), atol=1e-6)
     names = ["vae0", "vae1"]
     for ending in (".npy", ".parquet", ".csv", ".tsv"):
         out = tmp_path / f"z{ending}"
@@ -605,7 +596,8 @@ def test_the_command_line_streams_from_and_to_files(tmp_path, capsys, small_bloc
         tmp_path / "s.npy",
         "-q",
     )
-    assert np.array_equal(np.load(tmp_path / "s.npy")[:, 0], vae.score_samples(X / 2, n_samples=5))
+    scores = np.load(tmp_path / "s.npy")[:, 0]
+    assert np.allclose(scores, vae.score_samples(X / 2, n_samples=5), rtol=1e-5)
     skvae(capsys, "sample", model, "-n", 3, "-o", tmp_path / "x.parquet", "-q")
     assert files.read(tmp_path / "x.parquet").values.shape == (3, 3)
 
@@ -614,9 +606,8 @@ def test_a_result_is_written_whole_or_not_at_all(tmp_path):
     from skvae._writers import writing
 
     target = tmp_path / "z.npy"
-    with pytest.raises(KeyError), writing(target, 4, ["a"]) as write:
-        write(np.zeros((2, 1)))
-        raise KeyError
+    with pytest.raises(TypeError), writing(target, 4, ["a"]) as write:
+        write(None)
     assert list(tmp_path.iterdir()) == []
     with writing(target, 4, ["a"]) as write:
         write(np.zeros((2, 1)))
@@ -640,7 +631,8 @@ def test_a_stream_is_evaluated_as_its_rows_are(tmp_path, small_blocks, monkeypat
     here, there = whole.to_dict(), stream.to_dict()
     assert here.keys() == there.keys()
     for name, value in here.items():
-        assert there[name] == pytest.approx(value, rel=1e-9, nan_ok=True), name
+        same = value is None or pytest.approx(value, rel=1e-9, nan_ok=True)
+        assert there[name] == same or there[name] is value, name
     monkeypatch.setattr(_scores, "ROWS_FOR_KL", 100)
     less = vae.evaluate(tmp_path, n_samples=5)
     assert less.log_likelihood == stream.log_likelihood
