@@ -24,6 +24,7 @@ _MODULES = (
     "evaluation",
     "exceptions",
     "files",
+    "inference",
     "likelihoods",
     "models",
     "networks",
@@ -31,6 +32,7 @@ _MODULES = (
     "plot",
     "posteriors",
     "priors",
+    "streams",
     "testing",
 )
 

@@ -5,9 +5,11 @@ import os
 import re
 import secrets
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
-__all__ = ["remove_leftovers", "write_atomically"]
+__all__ = ["open_atomically", "remove_leftovers", "write_atomically"]
 
 HOUR = 3600.0
 
@@ -17,16 +19,26 @@ def write_atomically(
 ) -> None:
     """Write a file so that, whatever happens, the path holds the old or the new content.
 
-    A process that is killed leaves its temporary file, ``.<name>.<16 hex digits>.tmp``, which is
-    in nobody's way; the next write to the path removes it once it is an hour old, when nobody can
-    still be writing it.
-
     Raises
     ------
     FileExistsError
         The path exists and ``overwrite`` is False.
     OSError
         The file could not be written; the error names the path, which is as it was.
+    """
+    with open_atomically(path, overwrite=overwrite) as file:
+        file.write(content)
+
+
+@contextlib.contextmanager
+def open_atomically(
+    path: str | os.PathLike[str], *, overwrite: bool = False
+) -> Iterator[BinaryIO]:
+    """Give a file to write to, which takes the path's place when the context is left.
+
+    Where it is left by an error, the path holds what it held before. A process that is killed
+    leaves its temporary file, ``.<name>.<16 hex digits>.tmp``, which is in nobody's way; the next
+    write to the path removes it once it is an hour old, when nobody can still be writing it.
     """
     path = Path(path)
     if path.exists() and not overwrite:
@@ -42,11 +54,13 @@ def write_atomically(
     temporary = path.parent / f".{path.name}.{secrets.token_hex(8)}.tmp"
     try:
         with temporary.open("xb") as file:
-            file.write(content)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-    except OSError as error:  # the system names the temporary file, or none
+    except OSError as error:
+        if error.filename not in (None, str(temporary)):  # of what the content comes from
+            raise
         raise OSError(error.errno, error.strerror, str(path)) from error
     finally:  # after the rename there is none
         with contextlib.suppress(OSError):

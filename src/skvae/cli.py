@@ -40,10 +40,11 @@ EXAMPLES = """Examples:
   skvae impute model.safetensors holes.csv -o full.csv
   skvae score model.safetensors held-out.csv --json
 
-DATA is a file (.npy, .npz, .csv, .tsv, IDX) or a named data set: digits,
-mnist, fashion-mnist; mnist:test is its test part; named images are scaled
-to [0, 1]. Results go to standard output or to -o FILE, messages to standard
-error. `skvae COMMAND --help` lists all options.
+DATA is a file (.npy, .npz, .parquet, .csv, .tsv, IDX), a folder of .npy or
+Parquet files, or a named data set: digits, mnist, fashion-mnist; mnist:test is
+its test part; named images are scaled to [0, 1]. Folders, Parquet and .npy
+files may be larger than memory. Results go to standard output or to -o FILE,
+messages to standard error. `skvae COMMAND --help` lists all options.
 
 """
 

@@ -8,7 +8,7 @@ import sys
 import time
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 
 from skvae import datasets, files
 from skvae._atomic import write_atomically
+from skvae._rows import Divided
+from skvae._writers import writing
 from skvae.estimators import VAE, load
 from skvae.evaluation import LikelihoodReport
 from skvae.exceptions import DataError, ParameterError
@@ -28,7 +30,9 @@ if TYPE_CHECKING:
 
 __all__ = ["demo", "fit", "impute", "info", "sample", "score", "transform"]
 
-Data = Annotated[str, Parameter(help="A data file, or a named data set such as mnist:test.")]
+Data = Annotated[
+    str, Parameter(help="A data file, a folder of files, or a named data set such as mnist:test.")
+]
 Model = Annotated[Path, Parameter(help="A model file that `skvae fit` wrote.")]
 DivideBy = Annotated[
     float, Parameter(help="Divide all values of a file by this, for example 255 for images.")
@@ -70,9 +74,28 @@ class ResultOptions(Options):
         ),
     ] = None
 
+    def deliver_blocks(self, blocks: Iterator[NDArray[Any]], n: int, columns: list[str]) -> None:
+        """Write a table of n rows that is never in memory as a whole."""
+        if self.output is not None:
+            with writing(self.output, n, columns, overwrite=self.force) as write:
+                for block in blocks:
+                    write(block)
+            self.say(f"wrote {self.output}: {n} × {len(columns)} values")
+            if self.json:
+                _print_json(output=str(self.output), shape=[n, len(columns)])
+        elif self.json:
+            self.deliver(np.concatenate(list(blocks)), columns)
+        else:
+            for i, block in enumerate(blocks):
+                files.write_text(sys.stdout, block, columns, header=i == 0)
+
     def deliver(self, values: NDArray[Any], columns: list[str] | None) -> None:
         """Write a table to the file, or to standard output as CSV or JSON."""
-        if self.output is not None:
+        if self.output is not None and self.output.suffix.lower() == ".parquet":
+            flat = values.reshape(-1, values.shape[-1])
+            names = columns or [f"x{i}" for i in range(flat.shape[1])]
+            self.deliver_blocks(iter([flat]), len(flat), names)
+        elif self.output is not None:
             content = files.to_bytes(values, columns, self.output.name)
             write_atomically(self.output, content, overwrite=self.force)
             self.say(f"wrote {self.output}: {' × '.join(map(str, values.shape))} values")
@@ -160,12 +183,16 @@ def _fit(
     world.from_main(lambda: _check_target(output, options.force))
     world.from_main(lambda: _check_resume(parameters.get("checkpoint"), resume))
     X, event_shape = _load(data, divide_by, options)
-    rows = X.values
+    n, event = (
+        (len(X), X.event_shape)
+        if isinstance(X, files.Rows)
+        else (len(X.values), X.values.shape[1:])
+    )
     if parameters.get("event_shape") is None:
         parameters["event_shape"] = event_shape
     if not options.quiet:
         parameters["verbose"] = max(1, parameters.get("verbose", 0))
-    options.say(f"training on {len(rows)} rows of {int(np.prod(rows.shape[1:]))} features")
+    options.say(f"training on {n} rows of {int(np.prod(event))} features")
     start = time.perf_counter()
     vae = VAE(**parameters).fit(X)
     world.from_main(lambda: vae.save(output, overwrite=options.force))
@@ -197,8 +224,12 @@ def transform(
     """Encode DATA: posterior means, one row of latent coordinates per row."""
     _check_target(options.output, options.force)
     vae = load(model)
-    Z = vae.transform(_load(data, divide_by, options)[0])
-    options.deliver(Z, list(vae.get_feature_names_out()))
+    X, _ = _load(data, divide_by, options)
+    names = list(vae.get_feature_names_out())
+    if isinstance(X, files.Rows):
+        options.deliver_blocks(map(vae.transform, X.split()), len(X), names)
+    else:
+        options.deliver(vae.transform(X), names)
 
 
 def sample(
@@ -236,7 +267,7 @@ def impute(
     """Fill in the missing cells of DATA (empty or NaN)."""
     _check_target(options.output, options.force)
     vae = load(model)
-    X, _ = _load(data, divide_by, options)
+    X = files.in_memory(_load(data, divide_by, options)[0])
     missing = int(np.isnan(X.values).sum())
     options.say(f"filling in {missing} missing cells of {X.values.size}")
     filled = vae.impute(X, n_draws=n_draws, n_samples=n_samples, random_state=random_state)
@@ -359,7 +390,7 @@ def _diagnostics(report: LikelihoodReport) -> str:
 
 def _load(
     data: str, divide_by: float, options: Options
-) -> tuple[files.Table, tuple[int, ...] | None]:
+) -> tuple[files.Table | files.Rows, tuple[int, ...] | None]:
     """Return rows, and the event shape where the source knows it."""
     if not divide_by > 0:
         raise ParameterError(f"--divide-by must be a number above 0; received {divide_by}.")
@@ -378,6 +409,9 @@ def _load(
             f"There is no data file {data!r}, and no data set of that name "
             f"({', '.join(datasets.NAMES)})."
         )
+    stream = files.stream_of(path)
+    if stream is not None:
+        return stream if divide_by == 1 else Divided(stream, divide_by), None
     table = files.read(path)
     if table.values.dtype.kind not in "biuf":
         raise DataError(f"{path} holds {table.values.dtype}, but numbers are needed.")

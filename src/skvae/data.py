@@ -60,10 +60,30 @@ class Transform:
         size = np.where(largest > 0, largest, 1.0)
         mean = sum((X[s] / size).sum(0, dtype=np.float64) for s in _slices(n)) / n
         square = sum(((X[s] / size - mean) ** 2).sum(0, dtype=np.float64) for s in _slices(n)) / n
+        return cls.of_moments(size, mean, square, mode)
+
+    @classmethod
+    def of_moments(
+        cls,
+        size: NDArray[np.float64],
+        mean: NDArray[np.float64],
+        square: NDArray[np.float64],
+        mode: Literal["shared", "per_feature"],
+    ) -> "Transform":
+        """Choose shift and unit from what is known of the data.
+
+        Parameters
+        ----------
+        size : ndarray, shape (D,)
+            Largest magnitude of each feature; 1 where that is 0.
+        mean, square : ndarray, shape (D,)
+            Mean and mean squared deviation of the features divided by ``size``.
+        mode : {"shared", "per_feature"}
+        """
         if mode == "shared":
             scale = size.max()
             shared = scale * math.sqrt(float(np.mean(square * (size / scale) ** 2)))
-            deviation = np.full(d, shared)
+            deviation = np.full(len(size), shared)
         else:
             deviation = np.sqrt(square) * size
         shift = mean * size
@@ -80,7 +100,9 @@ class Transform:
         return x.double().cpu().numpy() * self.unit + self.shift
 
 
-def check_support(X: Array, support: Support, likelihood: str) -> None:
+def check_support(
+    X: Array, support: Support, likelihood: str, *, name: str = "X", first_row: int = 0
+) -> None:
     """Raise if a value is not one that the likelihood allows; NaN, a missing cell, is.
 
     Parameters
@@ -89,6 +111,10 @@ def check_support(X: Array, support: Support, likelihood: str) -> None:
     support : Support
     likelihood : str
         Its name, for the message.
+    name : str
+        Where the rows are from, for the message.
+    first_row : int
+        Number of the first row in there.
 
     Raises
     ------
@@ -105,8 +131,8 @@ def check_support(X: Array, support: Support, likelihood: str) -> None:
     negative = "Negative values in data: " if support.low == 0 and lowest < 0 else ""
     advice = f"Divide by {highest:g}" if lowest >= 0 else "Rescale the data"
     raise DataError(
-        f"{negative}X[{row}, {column}] = {X[row, column]:g}, but likelihood={likelihood!r} needs "
-        f"{support} (found {lowest:g} to {highest:g}). "
+        f"{negative}{name}[{first_row + row}, {column}] = {X[row, column]:g}, but "
+        f"likelihood={likelihood!r} needs {support} (found {lowest:g} to {highest:g}). "
         + (support.advice or f"{advice}, or choose likelihood='gaussian'.")
     )
 
@@ -134,6 +160,10 @@ class Source:
 
     def __len__(self) -> int:
         return len(self.x)
+
+    def identity(self) -> list[Tensor]:
+        """Return what a fit knows its data by, when it goes on from a checkpoint."""
+        return [self.x]
 
     def batches(
         self, epoch: int, size: int, device: torch.device, *, skip: int = 0

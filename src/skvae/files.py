@@ -1,4 +1,7 @@
-"""Tables in files: NumPy (.npy, .npz), text (.csv, .tsv) and IDX, chosen by the name's ending."""
+"""Tables in files: NumPy (.npy, .npz), Parquet, text (.csv, .tsv) and IDX, by the name's ending.
+
+What may be larger than memory, `stream_of` opens without reading it.
+"""
 
 import csv
 import io
@@ -13,11 +16,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skvae._idx import read_idx
+from skvae._rows import NpyRows, ParquetRows, Rows, open_rows
 from skvae.exceptions import DataError
 
-__all__ = ["FORMATS", "Table", "read", "to_bytes", "write_text"]
+__all__ = [
+    "FORMATS",
+    "NpyRows",
+    "ParquetRows",
+    "Rows",
+    "Table",
+    "in_memory",
+    "open_rows",
+    "read",
+    "stream_of",
+    "to_bytes",
+    "write_text",
+]
 
-FORMATS = (".npy", ".npz", ".csv", ".tsv", "IDX (-ubyte, .idx, also .gz)")
+FORMATS = (".npy", ".npz", ".parquet", ".csv", ".tsv", "IDX (-ubyte, .idx, also .gz)")
+STREAM_ABOVE = 1 << 29  # bytes of a .npy file
 MISSING = {"", "na", "nan", "null", "none"}
 
 
@@ -43,7 +60,8 @@ def read(path: str | os.PathLike[str]) -> Table:
     Parameters
     ----------
     path : path
-        ``.npz`` files hold one array, or one that is called ``X``.
+        ``.npz`` files hold one array, or one that is called ``X``. A directory holds ``.npy`` or
+        Parquet files.
 
     Raises
     ------
@@ -54,6 +72,9 @@ def read(path: str | os.PathLike[str]) -> Table:
         message names line and column.
     """
     path = Path(path)
+    if path.is_dir() or path.suffix.lower() == ".parquet":
+        rows = open_rows(path)
+        return Table(rows.read(), rows.columns)
     if not path.is_file():
         raise FileNotFoundError(f"There is no data file {str(path)!r}.")
     name = path.name.lower()
@@ -65,6 +86,31 @@ def read(path: str | os.PathLike[str]) -> Table:
     if name.removesuffix(".gz").endswith(("ubyte", ".idx")):
         return Table(read_idx(path))
     raise DataError(f"{path}: the format is not known by its ending. Known: {', '.join(FORMATS)}.")
+
+
+def stream_of(X: Any) -> Rows | None:
+    """Return rows to be read a block at a time, or None for what is in memory or soon will be.
+
+    Parameters
+    ----------
+    X : anything that `VAE.fit` takes
+        Paths of directories, of Parquet files and of ``.npy`` files above 512 MiB are streamed.
+    """
+    if isinstance(X, Rows):
+        return X
+    if not isinstance(X, str | Path):
+        return None
+    path = Path(X)
+    ending = path.suffix.lower()
+    large = ending == ".npy" and path.is_file() and path.stat().st_size > STREAM_ABOVE
+    return open_rows(path) if path.is_dir() or ending == ".parquet" or large else None
+
+
+def in_memory(X: Any) -> Any:
+    """Read what is still in files into a `Table`; pass on the rest."""
+    if isinstance(X, Rows):
+        return Table(X.read(), X.columns)
+    return read(X) if isinstance(X, str | Path) else X
 
 
 def to_bytes(values: NDArray[Any], columns: Sequence[str] | None, name: str) -> bytes:
@@ -96,6 +142,8 @@ def write_text(
     values: NDArray[Any],
     columns: Sequence[str] | None = None,
     delimiter: str = ",",
+    *,
+    header: bool = True,
 ) -> None:
     """Write rows as text that reads back to the same numbers; NaN becomes an empty cell."""
     if values.ndim > 2:
@@ -105,7 +153,9 @@ def write_text(
         )
     rows = values.reshape(len(values), -1)
     writer = csv.writer(stream, delimiter=delimiter, lineterminator="\n")
-    writer.writerow(columns if columns is not None else [f"x{i}" for i in range(rows.shape[1])])
+    if header:
+        names = columns if columns is not None else [f"x{i}" for i in range(rows.shape[1])]
+        writer.writerow(names)
     for row in rows:
         # The array's own str is the shortest text that gives the same float32 or float64 again.
         writer.writerow(["" if np.isnan(v) else str(v) for v in row])

@@ -27,25 +27,38 @@ from skvae.exceptions import DataError, ModelFileError, ParameterError
 from skvae.spec import Spec
 
 if TYPE_CHECKING:
+    from skvae.distributed import World
     from skvae.estimators._core import Core
+    from skvae.estimators._fit_rows import FitRows
 
-__all__ = ["Array", "Face", "Rows", "Seed", "at_least", "from_json", "seed_of", "to_json"]
+__all__ = [
+    "Array",
+    "Face",
+    "Rows",
+    "Seed",
+    "at_least",
+    "from_json",
+    "joined",
+    "seed_of",
+    "to_json",
+]
 
 Array = NDArray[Any]
-Rows = ArrayLike | str | Path | files.Table
+Rows = ArrayLike | str | Path | files.Table | files.Rows
 Seed = int | np.random.RandomState | np.random.Generator | None
 
 
 class Face(BaseEstimator):  # type: ignore[misc]
     """An estimator that holds a `Core` and takes and returns what its users have.
 
-    Subclasses have the parameters ``event_shape``, ``early_stopping`` and
-    ``validation_fraction``.
+    Subclasses have the parameters ``event_shape``, ``early_stopping``,
+    ``validation_fraction`` and ``random_state``.
     """
 
     event_shape: tuple[int, ...] | None
     early_stopping: bool | Literal["auto"]
     validation_fraction: float
+    random_state: Seed
     event_shape_: tuple[int, ...]
     _core: Core
 
@@ -56,8 +69,7 @@ class Face(BaseEstimator):  # type: ignore[misc]
         if reset:
             self._validate_params()
             self._container = container_of(X)
-        if isinstance(X, str | Path):
-            X = files.read(X)
+        X = files.in_memory(X)
         columns = column_names(X)
         if isinstance(X, files.Table):
             X, columns = self._unpack_table(X, reset=reset)
@@ -79,14 +91,20 @@ class Face(BaseEstimator):  # type: ignore[misc]
             values,
             columns,
             allow_nan=allow_nan,
-            advice=f"{type(self).__name__} is trained on complete rows; for a fitted model, "
-            "impute(X) fills in what is missing.",
+            advice=self._advice,
         )
         if reset:
             self._learn_form(shape, values)
             if columns is not None:
                 self.feature_names_in_ = np.array(columns, dtype=object)
         return values
+
+    @property
+    def _advice(self) -> str:
+        return (
+            f"{type(self).__name__} is trained on complete rows; for a fitted model, impute(X) "
+            "fills in what is missing."
+        )
 
     def _unpack_table(self, table: files.Table, *, reset: bool) -> tuple[Array, list[str] | None]:
         """Return values and names; the names must be those of `fit`, as for frames."""
@@ -134,9 +152,39 @@ class Face(BaseEstimator):  # type: ignore[misc]
             return values.reshape(len(values), *self.event_shape_)
         return to_container(values, self._container, getattr(self, "feature_names_in_", None))
 
-    def _hold_out(self, X: Array) -> tuple[Array, Array | None]:
+    def _rows_to_fit(self, X: Any, *, reset: bool = False, world: World | None = None) -> FitRows:
+        """Check X and return its rows for training, in memory or as a stream from files."""
+        from skvae.estimators._fit_rows import InMemory, Streamed
+
+        stream = files.stream_of(X)
+        if stream is None:
+            values = self._validated(X, reset=reset)
+        else:  # the cells are checked when they are first read
+            form = np.zeros((1, *stream.event_shape), stream.dtype)
+            self._validated(files.Table(form, stream.columns), reset=reset)
+        seed = self._core.seed if not reset else seed_of(self.random_state)
+        if reset and world is not None:  # every process asks, so that its generator moves on
+            own = seed
+            seed = world.from_main(lambda: own)
+        return InMemory(values, seed) if stream is None else Streamed(stream, seed, self._advice)
+
+    def _validated_blocks(self, X: Any) -> Iterator[Array]:
+        """Check X and yield it flat: as a whole or, as a stream, one block after the other."""
+        stream = files.stream_of(X)
+        if stream is None:
+            yield self._validated(X)
+            return
+        for i, block in enumerate(stream):
+            try:
+                rows = block.reshape(-1, *stream.event_shape)
+                yield self._validated(files.Table(rows, stream.columns))
+            except DataError as error:
+                file, first = stream.origin(i)
+                raise DataError(f"{file}, counted from row {first}: {error}") from error
+
+    def _hold_out(self, rows: FitRows) -> tuple[FitRows, FitRows | None]:
         """Hold out rows for early stopping, a function of the seed."""
-        n = len(X)
+        n = len(rows)
         held_out = int(n * self.validation_fraction)
         if self.early_stopping == "auto":
             held_out = held_out if held_out >= 10 else 0
@@ -148,10 +196,7 @@ class Face(BaseEstimator):  # type: ignore[misc]
                 f"validation_fraction={self.validation_fraction!r} of {n} rows is {held_out}. "
                 "Raise validation_fraction or set early_stopping=False."
             )
-        if not held_out:
-            return X, None
-        order = np.random.default_rng([self._core.seed, 1]).permutation(n)
-        return X[order[held_out:]], X[order[:held_out]]
+        return rows.hold_out(held_out) if held_out else (rows, None)
 
     @contextmanager
     def _all_or_nothing(self, keep_on: type[BaseException]) -> Iterator[None]:
@@ -191,6 +236,11 @@ def at_least(name: str, value: object, least: int) -> int:
     if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
         raise ParameterError(f"{name} must be an integer >= {least}; received {value!r}.")
     return int(value)
+
+
+def joined(parts: list[Array]) -> Array:
+    """Return parts as one array."""
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 def to_json(name: str, value: Any) -> Any:

@@ -16,6 +16,7 @@ from skvae.callbacks import Watcher
 from skvae.checkpoint import Checkpoint, fingerprint_of
 from skvae.data import Binarize, Source, Transform, binarize_by_content, check_support
 from skvae.distributions import draw
+from skvae.estimators._fit_rows import FitRows
 from skvae.evidence import Batch
 from skvae.exceptions import ModelFileError, ParameterError
 from skvae.importance import (
@@ -42,12 +43,11 @@ ROWS_PER_CALL = 1024
 SIMPLEST = {"real": "standard", "sphere": "sphere", "one_hot": "categorical"}
 
 
-def choose_likelihood(choice: object, X: Array) -> Likelihood:
+def choose_likelihood(choice: object, rows: FitRows) -> Likelihood:
     """Resolve a likelihood; ``"auto"`` is Bernoulli for binary data, else Gaussian."""
     if choice != "auto":
         return Likelihood.resolve(choice, argument="likelihood")
-    binary = bool(np.all((X == 0) | (X == 1)))
-    return Bernoulli() if binary else Gaussian(scale="per_feature")
+    return Bernoulli() if rows.binary else Gaussian(scale="per_feature")
 
 
 def choose_network(choice: object, hidden_layer_sizes: tuple[int, ...]) -> Network:
@@ -120,7 +120,7 @@ class Core:
     @classmethod
     def create(
         cls,
-        X: Array,
+        rows: FitRows,
         *,
         event_shape: tuple[int, ...],
         n_components: int,
@@ -131,9 +131,8 @@ class Core:
         model: object,
         binarize: Binarize,
         device: torch.device,
-        seed: int,
     ) -> Self:
-        """Build an untrained model that starts from the mean and spread of X."""
+        """Build an untrained model that starts from the mean and spread of the rows."""
         spec = Assembly(
             event_shape=event_shape,
             n_components=n_components,
@@ -148,23 +147,24 @@ class Core:
                 f"binarize={binarize!r} makes binary targets, which likelihood="
                 f"{likelihood.name!r} does not describe. Use likelihood='bernoulli'."
             )
-        check_support(X, likelihood.support, likelihood.name)
-        transform = Transform.fit(X, likelihood.standardize)
-        mean = X.mean(0, dtype=np.float64) if likelihood.standardize == "none" else np.zeros(1)
-        module = spec.build(seed)
-        some = np.random.default_rng([seed, 2]).permutation(len(X))[:ROWS_PER_CALL]
+        rows.check(likelihood)
+        transform = rows.transform(likelihood.standardize)
+        center = (
+            rows.mean() if likelihood.standardize == "none" else np.zeros_like(transform.shift)
+        )
+        module = spec.build(rows.seed)
         module.calibrate(
-            torch.from_numpy(np.broadcast_to(mean, X.shape[1:]).copy()).float().view(event_shape),
+            torch.from_numpy(center).float().view(event_shape),
             torch.from_numpy(transform.unit).view(event_shape),  # float64: may be beyond float32
-            transform.encode(X[some], torch.float32).view(-1, *event_shape),
+            transform.encode(rows.some(ROWS_PER_CALL), torch.float32).view(-1, *event_shape),
         )
         module.eval()
-        return cls(spec, module, transform, binarize, seed, device)
+        return cls(spec, module, transform, binarize, rows.seed, device)
 
     def train(
         self,
-        X: Array,
-        valid: Array | None,
+        rows: FitRows,
+        valid: FitRows | None,
         objective: Objective,
         plan: Plan,
         watchers: Sequence[Watcher],
@@ -172,7 +172,7 @@ class Core:
         checkpoint: str | None = None,
         world: distributed.World | None = None,
     ) -> None:
-        """Train on X of shape (n, D); a second call goes on where the first ended."""
+        """Train on rows; a second call goes on where the first ended."""
         if reason := objective.objection(self.spec.posterior):
             raise ParameterError(
                 f"objective={objective.name!r} does not go with "
@@ -181,11 +181,11 @@ class Core:
         if self.trainer is None or self.trainer.objective != objective:
             self.trainer = Trainer(self.module, objective, self.device, self.seed)
         self.trainer.at.epochs_done = epochs_done
-        train = Source(self._whole(X), binarize=self.binarize, seed=plan.seed)
+        train = self._source(rows, plan.seed)
         held_out = None
         if valid is not None:
             seed = rng.seed_from(plan.seed, rng.Stream.VALIDATION)
-            held_out = Source(self._whole(valid), binarize=self.binarize, seed=seed)
+            held_out = self._source(valid, seed)
         place = None
         if checkpoint is not None:
             description = {
@@ -196,16 +196,22 @@ class Core:
                 "early_stopping": valid is not None,
                 "epochs done before": epochs_done,
             }
-            tensors = [train.x, *self.module.state_dict().values()]
+            tensors = [*train.identity(), *self.module.state_dict().values()]
             place = Checkpoint(checkpoint, fingerprint_of(description, *tensors))
         self.trainer.fit(train, held_out, plan, watchers, place, world)
 
-    def fit_prior(self, X: Array, prior: Prior, n_steps: int) -> None:
-        """Replace the prior by one that is fitted to the aggregate posterior of X."""
+    def _source(self, rows: FitRows, seed: int) -> Source:
+        rows.check(self.spec.likelihood)
+        return rows.source(
+            self.transform, self.spec.event_shape, binarize=self.binarize, seed=seed
+        )
+
+    def fit_prior(self, rows: FitRows, prior: Prior, n_steps: int) -> None:
+        """Replace the prior by one that is fitted to the aggregate posterior of the rows."""
         spec = self.spec.replace(prior=prior)  # refuses what does not go together
         with rng.isolated(self.seed, rng.Stream.PRIOR):
             module = prior.build(spec.model.prior_latent(spec), spec.event_shape)
-        source = Source(self._whole(X), binarize=self.binarize, seed=self.seed)
+        source = self._source(rows, self.seed)
         module.calibrate(next(source.batches(0, ROWS_PER_CALL, torch.device("cpu"))).x)
         fit_prior(self.module, module, source, n_steps=n_steps, seed=self.seed)
         self.spec = spec
@@ -437,14 +443,6 @@ class Core:
             X = (X > 0.5).astype(X.dtype)
         x = self.transform.encode(X, dtype)
         return Batch(x.view(-1, *self.spec.event_shape).to(self.device))
-
-    def _whole(self, X: Array) -> Tensor:
-        check_support(X, self.spec.likelihood.support, self.spec.likelihood.name)
-        x = torch.empty(X.shape, dtype=torch.float32)
-        for start in range(0, len(X), 8 * ROWS_PER_CALL):
-            rows = slice(start, start + 8 * ROWS_PER_CALL)
-            x[rows] = self.transform.encode(X[rows], torch.float32)
-        return x.view(-1, *self.spec.event_shape)
 
     def _to_data(self, x: Tensor) -> NDArray[np.float64]:
         return self.transform.decode(x.detach().flatten(-len(self.spec.event_shape)))

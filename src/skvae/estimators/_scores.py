@@ -8,13 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 
-from skvae import evaluation
-from skvae.estimators._base import Face, Rows, Seed, at_least, seed_of
+from skvae import evaluation, files
+from skvae.estimators._base import Face, Rows, Seed, at_least, joined, seed_of
 
 if TYPE_CHECKING:
     from skvae.callbacks import History
 
 __all__ = ["Scores"]
+
+ROWS_FOR_KL = 20_000  # of a stream, kept to split the KL
 
 
 class Scores(Face):
@@ -66,10 +68,13 @@ class Scores(Face):
         check_is_fitted(self)
         n = at_least("n_samples", n_samples, 1)
         steps = at_least("n_temperatures", n_temperatures, 1)
-        values = self._validated(X)
         if steps > 1:
-            return self._core.annealed(values, n, steps)
-        return self._core.marginal(values, n)["log_likelihood"]
+            return joined(
+                [self._core.annealed(rows, n, steps) for rows in self._validated_blocks(X)]
+            )
+        return joined(
+            [self._core.marginal(rows, n)["log_likelihood"] for rows in self._validated_blocks(X)]
+        )
 
     def score(self, X: Rows, y: object = None) -> float:
         """Return the mean of `score_samples`, nats per row."""
@@ -81,7 +86,8 @@ class Scores(Face):
         Parameters
         ----------
         X : shape (n, D) or (n, *event)
-            Rows that were not trained on.
+            Rows that were not trained on. Of files that may be larger than memory, only one
+            block is kept, and a few numbers per row.
         n_samples : int
             Importance samples per row.
 
@@ -101,18 +107,28 @@ class Scores(Face):
         """
         check_is_fitted(self)
         n = at_least("n_samples", n_samples, 1)
-        values = self._core.scored(self._validated(X))
-        parts = self._core.marginal(values, n)
+        stream = files.stream_of(X)
+        every = 1 if stream is None else max(1, len(stream) // ROWS_FOR_KL)
+        marginals, codes, kls, some = [], [], [], []
+        for rows in self._validated_blocks(X if stream is None else stream):
+            values = self._core.scored(rows)
+            marginals.append(self._core.marginal(values, n))
+            codes.append(self._core.posterior_mean(values))
+            kls.append(self._core.kl_per_dimension(values))
+            some.append(values[::every])
+        parts = {name: joined([m[name] for m in marginals]) for name in marginals[0]}
+        known = [kl for kl in kls if kl is not None]
+        weights = np.array([len(z) for z in codes]) / sum(map(len, codes))
         report = evaluation.likelihood_report(
             parts["log_likelihood"],
             parts["elbo"],
             parts["kl"],
             parts["effective_sample_size"],
             n,
-            posterior_mean=self._core.posterior_mean(values),
-            kl_per_dimension=self._core.kl_per_dimension(values),
+            posterior_mean=joined(codes),
+            kl_per_dimension=weights @ np.stack(known) if known else None,
             pareto_k=parts["pareto_k"],
-            kl_split=self._core.kl_split(values),
+            kl_split=self._core.kl_split(joined(some)),
         )
         evaluation.warn_of_collapse(report.kl, self._core.spec.latent.n_components, stacklevel=3)
         evaluation.warn_of_heavy_tails(report, stacklevel=3)

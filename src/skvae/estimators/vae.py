@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from numbers import Integral, Real
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
@@ -14,7 +13,16 @@ from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.validation import check_array, check_is_fitted
 
 from skvae import files
-from skvae.estimators._base import Array, Rows, Seed, at_least, from_json, seed_of, to_json
+from skvae.estimators._base import (
+    Array,
+    Rows,
+    Seed,
+    at_least,
+    from_json,
+    joined,
+    seed_of,
+    to_json,
+)
 from skvae.estimators._containers import container_of, fill_frame, to_numpy
 from skvae.estimators._scores import Scores
 from skvae.exceptions import DataError, ModelFileError, ParameterError, TrainingDivergedError
@@ -26,6 +34,7 @@ if TYPE_CHECKING:
     from skvae.callbacks import History
     from skvae.distributed import World
     from skvae.estimators._core import Kind
+    from skvae.estimators._fit_rows import FitRows
     from skvae.likelihoods import Likelihood
 
 __all__ = ["VAE"]
@@ -234,7 +243,9 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Scores):  # type: i
         Parameters
         ----------
         X : array, DataFrame, tensor, path or files.Table; shape (n, D) or (n, *event)
-            No missing values; a path is read by `skvae.files.read`.
+            No missing values. A path is read by `skvae.files.read`, but streamed with bounded
+            memory where it is a directory, a Parquet file or a ``.npy`` file above 512 MiB; so
+            is a `skvae.streams.Rows`. At most 10,000 rows of a stream are held out.
         y : ignored
 
         Returns
@@ -256,10 +267,10 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Scores):  # type: i
 
         with self._all_or_nothing(keep_on=TrainingDivergedError), joined() as world:
             going_on = self.warm_start and hasattr(self, "_core")
-            values = self._validated(X, reset=not going_on)
+            rows = self._rows_to_fit(X, reset=not going_on, world=world)
             if not going_on:
-                self._start(values, world)
-            self._train(values, world)
+                self._start(rows)
+            self._train(rows, world)
         return self
 
     def partial_fit(self, X: Rows, y: object = None) -> Self:
@@ -281,10 +292,10 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Scores):  # type: i
 
         with self._all_or_nothing(keep_on=TrainingDivergedError), joined() as world:
             first = not hasattr(self, "_core")
-            values = self._validated(X, reset=first)
+            rows = self._rows_to_fit(X, reset=first, world=world)
             if first:
-                self._start(values, world)
-            self._train(values, world, one_pass=True)
+                self._start(rows)
+            self._train(rows, world, one_pass=True)
         return self
 
     def fit_prior(
@@ -313,20 +324,19 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Scores):  # type: i
 
         check_is_fitted(self)
         steps = at_least("n_steps", n_steps, 1)
-        values = self._validated(X)
-        self._core.fit_prior(values, Prior.resolve(prior, argument="prior"), steps)
+        rows = self._rows_to_fit(X)
+        self._core.fit_prior(rows, Prior.resolve(prior, argument="prior"), steps)
         return self
 
-    def _start(self, X: Array, world: World) -> None:
+    def _start(self, rows: FitRows) -> None:
         from skvae.callbacks import History
         from skvae.estimators._core import Core, choose_likelihood, choose_network, pick_device
         from skvae.posteriors import Posterior
 
-        own_seed = seed_of(self.random_state)  # in every process, so that a generator moves on
-        self.likelihood_ = choose_likelihood(self.likelihood, X)
+        self.likelihood_ = choose_likelihood(self.likelihood, rows)
         self.history_ = History()
         self._core = Core.create(
-            X,
+            rows,
             event_shape=self.event_shape_,
             n_components=int(self.n_components),
             likelihood=self.likelihood_,
@@ -336,16 +346,15 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Scores):  # type: i
             model=self.model,
             binarize=self.binarize,
             device=pick_device(self.device),
-            seed=world.from_main(lambda: own_seed),
         )
 
-    def _train(self, X: Array, world: World, *, one_pass: bool = False) -> None:
+    def _train(self, rows: FitRows, world: World, *, one_pass: bool = False) -> None:
         from skvae.callbacks import EarlyStopping, Progress, Watcher
         from skvae.estimators._core import pick_precision
         from skvae.objectives import Objective
         from skvae.training import Plan, auto_batch_size, auto_epochs
 
-        train, valid = (X, None) if one_pass else self._hold_out(X)
+        train, valid = (rows, None) if one_pass else self._hold_out(rows)
         batch_size = auto_batch_size(len(train)) if self.batch_size == "auto" else self.batch_size
         epochs = (
             auto_epochs(len(train), batch_size) if self.max_epochs == "auto" else self.max_epochs
@@ -378,9 +387,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Scores):  # type: i
             )
         finally:
             self.n_iter_ = max(1, len(self.history_))
-        if (
-            not one_pass and world.is_main and (train != train[:1]).any()
-        ):  # equal rows need no code
+        if not one_pass and world.is_main and train.varied:  # equal rows need no code
             self._warn_of_collapse()
 
     # -- look -----------------------------------------------------------------------------
@@ -391,6 +398,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Scores):  # type: i
         Parameters
         ----------
         X : shape (n, D) or (n, *event)
+            Files that may be larger than memory are read a block at a time; Z must fit.
 
         Returns
         -------
@@ -399,7 +407,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Scores):  # type: i
             probabilities of the categories of each, side by side.
         """
         check_is_fitted(self)
-        return self._core.posterior_mean(self._validated(X))
+        return joined([self._core.posterior_mean(rows) for rows in self._validated_blocks(X)])
 
     def inverse_transform(self, Z: ArrayLike) -> Any:
         """Return E[x | z] in data units, in the kind of container that `fit` saw.
@@ -481,19 +489,18 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Scores):  # type: i
             n_draws = at_least("n_draws", n_draws, 1)
         n_samples = at_least("n_samples", n_samples, 1)
         seed = self._core.seed if n_draws is None else seed_of(random_state)
-        if isinstance(X, str | Path):
-            X = files.read(X)
-        values = self._validated(X, allow_nan=True)
+        rows: Any = files.in_memory(X)
+        values = self._validated(rows, allow_nan=True)
         filled = self._core.impute(
             values, n_draws, n_samples=n_samples, seed=seed, kind=_kind(kind)
         )
-        if container_of(X) == "numpy":
-            shape = X.values.shape if isinstance(X, files.Table) else np.shape(X)
+        if container_of(rows) == "numpy":
+            shape = rows.values.shape if isinstance(rows, files.Table) else np.shape(rows)
             return filled.reshape(*filled.shape[:-2], *shape)
         missing = np.isnan(values)
         if n_draws is None:
-            return fill_frame(X, filled, missing)
-        return [fill_frame(X, one, missing) for one in filled]
+            return fill_frame(rows, filled, missing)
+        return [fill_frame(rows, one, missing) for one in filled]
 
     # -- keep -----------------------------------------------------------------------------
 

@@ -1,0 +1,204 @@
+"""The rows of a fit, in memory or streamed from files: all that training asks of them."""
+
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from skvae._rows import Without
+from skvae.data import Binarize, Source, Transform, check_support
+from skvae.likelihoods import Likelihood
+from skvae.likelihoods.base import Standardize
+from skvae.streams import Rows, StreamSource, Survey, survey
+
+__all__ = ["FitRows", "InMemory", "Streamed"]
+
+Array = NDArray[Any]
+
+ROWS_PER_CHUNK = 8192
+
+
+class FitRows(Protocol):
+    """Rows of D features in data units."""
+
+    seed: int
+
+    def __len__(self) -> int: ...
+
+    @property
+    def binary(self) -> bool:
+        """Whether all values are 0 or 1."""
+        ...
+
+    @property
+    def varied(self) -> bool:
+        """Whether there are rows that differ."""
+        ...
+
+    def check(self, likelihood: Likelihood) -> None:
+        """Raise a DataError for values that the likelihood does not allow."""
+        ...
+
+    def transform(self, mode: Standardize) -> Transform:
+        """Return the map to model units."""
+        ...
+
+    def mean(self) -> NDArray[np.float64]:
+        """Return the mean, shape (D,)."""
+        ...
+
+    def some(self, n: int) -> Array:
+        """Return n random rows, or all if there are fewer; a function of the seed."""
+        ...
+
+    def hold_out(self, n: int) -> "tuple[FitRows, FitRows]":
+        """Split off n random rows, a function of the seed; return the others and these."""
+        ...
+
+    def source(
+        self, transform: Transform, event_shape: tuple[int, ...], *, binarize: Binarize, seed: int
+    ) -> Source:
+        """Return batches in model units."""
+        ...
+
+
+class InMemory:
+    """Rows of an array.
+
+    Parameters
+    ----------
+    X : ndarray, shape (n, D)
+    seed : int
+    """
+
+    def __init__(self, X: Array, seed: int) -> None:
+        self.X, self.seed = X, seed
+
+    def __len__(self) -> int:
+        return len(self.X)
+
+    @property
+    def binary(self) -> bool:
+        """Whether all values are 0 or 1."""
+        return bool(np.all((self.X == 0) | (self.X == 1)))
+
+    @property
+    def varied(self) -> bool:
+        """Whether there are rows that differ."""
+        return bool((self.X[:1] != self.X).any())
+
+    def check(self, likelihood: Likelihood) -> None:
+        """Raise a DataError for values that the likelihood does not allow."""
+        check_support(self.X, likelihood.support, likelihood.name)
+
+    def transform(self, mode: Standardize) -> Transform:
+        """Return the map to model units."""
+        return Transform.fit(self.X, mode)
+
+    def mean(self) -> NDArray[np.float64]:
+        """Return the mean, shape (D,)."""
+        return np.asarray(self.X.mean(0, dtype=np.float64))
+
+    def some(self, n: int) -> Array:
+        """Return n random rows, or all if there are fewer; a function of the seed."""
+        return self.X[np.random.default_rng([self.seed, 2]).permutation(len(self.X))[:n]]
+
+    def hold_out(self, n: int) -> "tuple[InMemory, InMemory]":
+        """Split off n random rows, a function of the seed; return the others and these."""
+        order = np.random.default_rng([self.seed, 1]).permutation(len(self.X))
+        return InMemory(self.X[order[n:]], self.seed), InMemory(self.X[order[:n]], self.seed)
+
+    def source(
+        self, transform: Transform, event_shape: tuple[int, ...], *, binarize: Binarize, seed: int
+    ) -> Source:
+        """Return batches in model units."""
+        x = torch.empty(self.X.shape, dtype=torch.float32)
+        for start in range(0, len(x), ROWS_PER_CHUNK):
+            rows = slice(start, start + ROWS_PER_CHUNK)
+            x[rows] = transform.encode(self.X[rows], torch.float32)
+        return Source(x.view(-1, *event_shape), binarize=binarize, seed=seed)
+
+
+class Streamed:
+    """Rows that are read block by block; one pass, when it is first needed, learns all facts.
+
+    Parameters
+    ----------
+    rows : Rows
+    seed : int
+    advice : str
+        What to do about missing cells.
+    known : Survey or None
+        What an earlier pass found.
+    """
+
+    def __init__(
+        self, rows: Rows, seed: int, advice: str = "", known: Survey | None = None
+    ) -> None:
+        self.rows, self.seed = rows, seed
+        self._advice, self._known = advice, known
+
+    @property
+    def survey(self) -> Survey:
+        """What is known of the rows."""
+        if self._known is None:
+            self._known = survey(self.rows, self.seed, self._advice)
+        return self._known
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def binary(self) -> bool:
+        """Whether all values are 0 or 1."""
+        return self.survey.binary
+
+    @property
+    def varied(self) -> bool:
+        """Whether there are rows that differ."""
+        return bool((self.survey.low != self.survey.high).any())
+
+    def check(self, likelihood: Likelihood) -> None:
+        """Raise a DataError for values that the likelihood does not allow."""
+        support = likelihood.support
+        extremes = np.stack([self.survey.low, self.survey.high])
+        if not support.forbids(extremes).any() and (self.survey.whole or not support.integral):
+            return
+        for i, block in enumerate(self.rows):
+            file, first = self.rows.origin(i)
+            check_support(block, support, likelihood.name, name=file, first_row=first)
+
+    def transform(self, mode: Standardize) -> Transform:
+        """Return the map to model units."""
+        return self.survey.transform(mode)
+
+    def mean(self) -> NDArray[np.float64]:
+        """Return the mean, shape (D,)."""
+        return self.survey.mean * self.survey.unit
+
+    def some(self, n: int) -> Array:
+        """Return n random rows, or all if there are fewer; a function of the seed."""
+        return self.survey.sample[:n]
+
+    def hold_out(self, n: int) -> "tuple[Streamed, InMemory]":
+        """Split off n random rows, but not more than the survey has kept.
+
+        What was found out of all rows counts for the others, too.
+        """
+        index, sample = self.survey.index[:n], self.survey.sample[:n]
+        rest = Streamed(Without(self.rows, index), self.seed, self._advice, self.survey)
+        return rest, InMemory(sample, self.seed)
+
+    def source(
+        self, transform: Transform, event_shape: tuple[int, ...], *, binarize: Binarize, seed: int
+    ) -> Source:
+        """Return batches in model units."""
+        return StreamSource(
+            self.rows,
+            transform,
+            event_shape,
+            identity=self.survey.identity(),
+            binarize=binarize,
+            seed=seed,
+        )
