@@ -484,10 +484,10 @@ def test_killed_in_mid_epoch_and_resumed_ends_with_the_same_bytes(
     vae = VAE(**SMALL, checkpoint=str(tmp_path / "state"))
     step, calls = Trainer._step, itertools.count()
 
-    def mortal(self, batch, noise):
+    def mortal(self, *arguments):
         if next(calls) == last:
             raise Killed
-        return step(self, batch, noise)
+        return step(self, *arguments)
 
     monkeypatch.setattr(Trainer, "_step", mortal)
     with pytest.raises(Killed):
