@@ -18,7 +18,7 @@ from skvae.exceptions import ParameterError
 from skvae.latent import Latent
 from skvae.models.base import GenerativeModel, LatentModule
 from skvae.networks import dense_layers, running_statistics
-from skvae.posteriors.gaussian import DiagonalModule
+from skvae.posteriors.gaussian import Diagonal, DiagonalModule
 
 if TYPE_CHECKING:
     from skvae.models.assembly import Assembly
@@ -121,7 +121,7 @@ class ChainModel(GenerativeModel, abc.ABC):
     def check(self, parts: "Assembly") -> None:
         """Refuse parts that cannot stand together."""
         super().check(parts)
-        if parts.posterior.name != "diagonal":
+        if not isinstance(parts.posterior, Diagonal):
             raise ParameterError(
                 f"model={self.name!r} does not go with posterior={parts.posterior.name!r}: the "
                 "posteriors of its levels are diagonal Gaussians. Use posterior='diagonal'."

@@ -8,7 +8,7 @@ from torch.distributions import Distribution
 
 from skvae.distributions import DiagonalMixture
 from skvae.latent import Latent
-from skvae.posteriors import Posterior
+from skvae.posteriors import Diagonal, Posterior
 from skvae.priors.base import Infer, Prior, PriorModule
 from skvae.spec import at_least
 
@@ -43,7 +43,7 @@ class Vamp(Prior, name="vamp"):
 
     def objection(self, posterior: Posterior) -> str | None:
         """The mixture is computed from the means and scales of its components."""
-        if posterior.name == "diagonal":
+        if isinstance(posterior, Diagonal):
             return None
         return "a VampPrior is a mixture of posteriors, which must be diagonal Gaussians"
 
