@@ -3,6 +3,7 @@
 import abc
 from collections.abc import Iterator
 
+import torch
 from torch import Tensor, nn
 
 from skvae.evidence import Batch, Evidence, Model
@@ -10,7 +11,7 @@ from skvae.posteriors import Posterior
 from skvae.rng import Noise
 from skvae.spec import Spec
 
-__all__ = ["Penalty"]
+__all__ = ["Penalty", "directions"]
 
 
 class Penalty(Spec, abc.ABC, family="penalty"):
@@ -41,3 +42,15 @@ class Penalty(Spec, abc.ABC, family="penalty"):
     def objection(self, posterior: Posterior) -> str | None:
         """Return why this penalty cannot stand with a posterior, or None where it can."""
         return None
+
+
+def directions(n_probes: int, z: Tensor, noise: Noise) -> Tensor:
+    """Directions in the space of z (B, d) in which a Jacobian is measured, shape (n, B, d).
+
+    Random ones v ~ N(0, I), for which E[‖J v‖²] = ‖J‖² (Hutchinson, 1989), or with ``n_probes=0``
+    all d axes, whose sum is exact.
+    """
+    if n_probes:
+        return noise.normal((n_probes,), z.detach())
+    eye = torch.eye(z.shape[1], dtype=z.dtype, device=z.device)
+    return eye.unsqueeze(1).expand(-1, *z.shape)

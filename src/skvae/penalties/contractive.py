@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from skvae.evidence import Batch, Evidence, Model
-from skvae.penalties.base import Penalty
+from skvae.penalties.base import Penalty, directions
 from skvae.posteriors import Posterior
 from skvae.rng import Noise
 from skvae.spec import at_least, check_finite
@@ -53,11 +53,7 @@ class Contractive(Penalty, name="contractive"):
         with torch.enable_grad():
             x = batch.x.detach().requires_grad_()
             code = model.infer(Batch(x, batch.mask)).mean  # (B, d)
-            if self.n_probes:  # E[‖Jᵀv‖²] = ‖J‖² for v ~ N(0, I) (Hutchinson, 1989)
-                probes = noise.normal((self.n_probes,), code.detach())  # (n, B, d)
-            else:
-                eye = torch.eye(code.shape[1], dtype=code.dtype, device=code.device)
-                probes = eye.unsqueeze(1).expand(-1, *code.shape)  # (d, B, d)
+            probes = directions(self.n_probes, code, noise)  # (n, B, d)
             total = torch.zeros((), dtype=code.dtype, device=code.device)
             for probe in probes:
                 (row,) = torch.autograd.grad(code, x, probe, create_graph=True)

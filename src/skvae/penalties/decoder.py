@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from skvae.evidence import Batch, Evidence, Model
-from skvae.penalties.base import Penalty
+from skvae.penalties.base import Penalty, directions
 from skvae.posteriors import Posterior
 from skvae.rng import Noise
 from skvae.spec import at_least, check_finite
@@ -52,11 +52,7 @@ class DecoderGradient(Penalty, name="decoder_gradient"):
             return model.generate(z).mean
 
         z = evidence.draws[0][0]  # (B, d)
-        if self.n_probes:  # E[‖J v‖²] = ‖J‖² for v ~ N(0, I) (Hutchinson, 1989)
-            probes = noise.normal((self.n_probes,), z.detach())  # (n, B, d)
-        else:
-            eye = torch.eye(z.shape[1], dtype=z.dtype, device=z.device)
-            probes = eye.unsqueeze(1).expand(-1, *z.shape)  # (d, B, d)
+        probes = directions(self.n_probes, z, noise)  # (n, B, d)
         total = torch.zeros((), dtype=z.dtype, device=z.device)
         for probe in probes:
             _, change = torch.autograd.functional.jvp(mean, z, probe, create_graph=True)
