@@ -754,3 +754,35 @@ def test_the_limits_of_scales_and_precisions(sign):
     scale = images(torch.full((1, 6, 3), sign * 1e6)).scale
     limit = math.exp(start + up) if sign > 0 else math.exp(start - down)
     assert torch.allclose(scale, torch.tensor(limit))
+
+
+def test_the_fast_bernoulli_is_torchs_with_gradients_of_both_orders():
+    generator = torch.Generator().manual_seed(0)
+    logits = (5 * torch.randn(3, 4, 6, generator=generator)).double().requires_grad_()
+    x = torch.rand(4, 6, generator=generator).double().requires_grad_()
+    ours = families.Bernoulli(logits)
+    reference = torch.distributions.Bernoulli(logits=logits, validate_args=False)
+    assert torch.allclose(ours.log_prob(x), reference.log_prob(x.expand(3, 4, 6)), atol=1e-13)
+    with rng.isolated(0):  # the checks draw directions from the global generator
+        torch.autograd.gradcheck(lambda a, b: families.Bernoulli(a).log_prob(b), (logits, x))
+        torch.autograd.gradgradcheck(lambda a, b: families.Bernoulli(a).log_prob(b), (logits, x))
+    one = families.Bernoulli(logits[0, 0])  # points may have more axes than the parameters
+    assert torch.allclose(one.log_prob(x), one.log_prob(x.expand(4, 6)))
+    (gradient,) = torch.autograd.grad(one.log_prob(x).sum(), logits)
+    (wanted,) = torch.autograd.grad(
+        torch.distributions.Bernoulli(logits=logits[0, 0], validate_args=False)
+        .log_prob(x.detach())
+        .sum(),
+        logits,
+    )
+    assert torch.allclose(gradient, wanted)
+
+
+@pytest.mark.parametrize("logit", [-1e4, -200.0, 0.0, 200.0, 1e4])
+def test_the_fast_bernoulli_at_extreme_logits(logit):
+    logits = torch.tensor([logit, logit], requires_grad=True)
+    log_p = families.Bernoulli(logits).log_prob(torch.tensor([0.0, 1.0]))
+    half = math.log(2) if logit == 0 else 0.0
+    assert torch.allclose(log_p, torch.tensor([-max(logit, 0.0) - half, min(logit, 0.0) - half]))
+    log_p.sum().backward()
+    assert torch.isfinite(logits.grad).all()

@@ -558,3 +558,16 @@ def test_penalties_are_among_the_objectives():
     assert TotalCorrelation() == TotalCorrelation(5.0)
     assert DecoderGradient() == DecoderGradient(0.01, 1)
     assert DecoderWeights() == DecoderWeights(1e-4)
+
+
+def test_a_penalty_knows_the_step_and_draws_from_the_objectives_noise():
+    seen = []
+
+    class Seen(Penalty):
+        def __call__(self, model, batch, evidence, *, step, noise):
+            seen.append((step, noise))
+            return torch.zeros(())
+
+    source = noise()
+    (ELBO() + Seen())(model_of(), BATCH, step=7, noise=source)
+    assert seen == [(7, source)]

@@ -41,6 +41,7 @@ POSTERIORS = [
 PRIORS = [
     priors.Standard(),
     priors.GaussianMixture(3),
+    priors.GaussianMixture(1),
     priors.Vamp(4),
     *(priors.Flow(kind=k, n_transforms=2, hidden_layer_sizes=(8,)) for k in ("coupling", "maf")),
     *(priors.Flow(kind=k, n_transforms=2) for k in ("planar", "radial", "sylvester")),

@@ -6,7 +6,7 @@ nowhere else. Objectives, held-out likelihood and imputation read it from here.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, cast
 
 from torch import Tensor, nn
 from torch.distributions import Distribution
@@ -15,6 +15,27 @@ from skvae.distributions import log_mean_exp
 from skvae.rng import Noise
 
 __all__ = ["Batch", "Evidence", "Model"]
+
+
+class _Deferred:
+    """A field that may be given as a function, which is called when the value is first asked for.
+
+    Where the KL has a closed form, the ELBO needs neither log p(z) nor log q(z | x).
+    """
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, instance: object | None, owner: type | None = None) -> Tensor:
+        if instance is None:  # the field has no default
+            raise AttributeError(self.name)
+        value = instance.__dict__[self.name]
+        if not isinstance(value, Tensor):
+            value = instance.__dict__[self.name] = value()
+        return cast(Tensor, value)
+
+    def __set__(self, instance: object, value: Tensor | Callable[[], Tensor]) -> None:
+        instance.__dict__[self.name] = value
 
 
 def _alone(mean: Tensor) -> Tensor:
@@ -51,7 +72,8 @@ class Evidence:
     log_px : Tensor, shape (K, B)
         log p(x | z), summed over the observed cells.
     log_pz, log_qz : Tensor, shape (K, B)
-        Prior and posterior log-density of the same z.
+        Prior and posterior log-density of the same z. Each may be passed as a function, which is
+        then called only if the value is needed.
     kl : Tensor, shape (B, g), or None
         Closed-form KL(q(z | x) || p(z)) in terms that add up, where there is one.
     draws : tuple of Tensor, shape (K, B, ...)
@@ -68,8 +90,8 @@ class Evidence:
     """
 
     log_px: Tensor
-    log_pz: Tensor
-    log_qz: Tensor
+    log_pz: _Deferred = _Deferred()
+    log_qz: _Deferred = _Deferred()
     kl: Tensor | None = None
     draws: tuple[Tensor, ...] = ()
     posterior: Distribution | None = None

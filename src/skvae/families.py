@@ -7,9 +7,11 @@ for each cell, so that with `rng.PerRow` a row never depends on its company.
 """
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.distributions import Bernoulli as TorchBernoulli
 from torch.distributions import Categorical, Distribution, Laplace, StudentT, constraints
 from torch.nn import functional as F
 
@@ -17,6 +19,7 @@ from skvae import distributions
 from skvae.rng import Noise
 
 __all__ = [
+    "Bernoulli",
     "Beta",
     "Codes",
     "ContinuousBernoulli",
@@ -93,6 +96,47 @@ def open_unit(u: Tensor) -> Tensor:
 
 
 # -- families -------------------------------------------------------------------------------------
+
+
+class _BernoulliLogProb(torch.autograd.Function):
+    """x·l − log(1 + eˡ) for logits l (..., *event) and x that broadcasts to them.
+
+    In six passes over the cells with its gradient, where torch's cross-entropy takes ten: on a CPU
+    this is what a step spends most of its time on after the matrix products.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, x: Tensor) -> Tensor:
+        ctx.save_for_backward(logits, x)
+        return F.logsigmoid(logits).addcmul_(logits, x).sub_(logits)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor | None]:
+        logits, x = ctx.saved_tensors
+        of_x = None
+        if ctx.needs_input_grad[1]:
+            of_x = (gradient * logits).sum_to_size(x.shape)
+        return (x - torch.sigmoid(logits)) * gradient, of_x
+
+
+class Bernoulli(TorchBernoulli):
+    """Torch's distribution, with a faster log-probability.
+
+    Parameters
+    ----------
+    logits : Tensor
+    """
+
+    def __init__(self, logits: Tensor) -> None:
+        super().__init__(logits=logits, validate_args=False)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Return log p; between 0 and 1 the mean of both with these weights."""
+        logits = self.logits
+        if torch.broadcast_shapes(logits.shape, value.shape) != logits.shape:
+            logits = logits.expand(torch.broadcast_shapes(logits.shape, value.shape))
+        log_p: Tensor = _BernoulliLogProb.apply(logits, value)  # type: ignore[no-untyped-call]
+        return log_p
 
 
 class ContinuousBernoulli(CellFamily):

@@ -258,7 +258,8 @@ class Trainer:
         if self.at.tried >= RECENT:
             self.at.tried //= 2
             self.at.failed //= 2
-        self.optimizer.zero_grad(set_to_none=True)
+        for parameter in self.parameters:
+            parameter.grad = None
         bound = self.running(self.module, part.batch, step=self.at.steps_done, noise=noise)
         (bound.loss * part.weight).backward()
         loss, totals = self._shared(part, bound, stop)

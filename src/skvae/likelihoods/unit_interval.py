@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Bernoulli as BernoulliDistribution
 
 from skvae import families
 from skvae.likelihoods.base import Likelihood, LikelihoodModule, Support, bounded
@@ -47,9 +46,9 @@ class BernoulliModule(LikelihoodModule):
         """Start at the log-odds of the training data (Burda et al., 2016, arXiv:1509.00519)."""
         self.base.copy_(torch.logit(mean.clamp(1e-3, 1 - 1e-3)))
 
-    def forward(self, h: Tensor) -> BernoulliDistribution:
+    def forward(self, h: Tensor) -> families.Bernoulli:
         """Return the cells' distributions, h: (..., *event)."""
-        return BernoulliDistribution(logits=h + self.base, validate_args=False)
+        return families.Bernoulli(h + self.base)
 
 
 @dataclass(frozen=True)

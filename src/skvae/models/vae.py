@@ -76,8 +76,8 @@ class VAEModule(LatentModule):
         prior = self.prior_distribution()
         return Evidence(
             log_px=self._log_px(batch, self._decode(self.posterior.embed(point, q))),
-            log_pz=prior.log_prob(point),
-            log_qz=self._path_log_q(features, point) if path_only else q.log_prob(z),
+            log_pz=lambda: prior.log_prob(point),
+            log_qz=lambda: self._path_log_q(features, point) if path_only else q.log_prob(z),
             kl=distributions.kl_per_dimension(q, prior),
             draws=(z,),
             posterior=q,
