@@ -16,45 +16,20 @@ import time
 
 import numpy as np
 import torch
-from torch import nn
-from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 import skvae
+from benchmarks.contenders import PlainVAE
 from skvae import VAE, datasets
 from skvae.data import binarize_by_content
 
-D, HIDDEN, LATENT = 784, 500, 20
-
-
-class PlainVAE(nn.Module):
-    """What an introduction to VAEs writes down."""
-
-    def __init__(self):
-        super().__init__()
-        self.encoder = nn.Sequential(
-            nn.Linear(D, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, HIDDEN), nn.ReLU(),
-            nn.Linear(HIDDEN, 2 * LATENT),
-        )  # fmt: skip
-        self.decoder = nn.Sequential(
-            nn.Linear(LATENT, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, HIDDEN), nn.ReLU(),
-            nn.Linear(HIDDEN, D),
-        )  # fmt: skip
-
-    def negative_elbo(self, x):
-        """Nats per row, shape (B,)."""
-        mean, log_var = self.encoder(x).chunk(2, -1)
-        z = mean + torch.exp(0.5 * log_var) * torch.randn_like(mean)
-        logits = self.decoder(z)
-        reconstruction = F.binary_cross_entropy_with_logits(logits, x, reduction="none").sum(-1)
-        kl = 0.5 * (mean**2 + log_var.exp() - log_var - 1).sum(-1)
-        return reconstruction + kl
+HIDDEN, LATENT = 500, 20
 
 
 def plain(X, test, epochs, seed):
     """Train the peer; return seconds and test −ELBO."""
     torch.manual_seed(seed)
-    model = PlainVAE()
+    model = PlainVAE(LATENT)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     loader = DataLoader(TensorDataset(torch.from_numpy(X)), batch_size=128, shuffle=True)
     start = time.perf_counter()

@@ -567,7 +567,7 @@ def test_gradients_that_a_posterior_has():
         (lambda: posteriors.Categorical(1), "Categorical: n_categories must be .* >= 2"),
         (lambda: posteriors.Categorical(temperature=0.0), "temperature must be finite and > 0"),
         (lambda: posteriors.Categorical(temperature=math.inf), "received inf"),
-        (lambda: priors.Autoregressive((0,)), "hidden_layer_sizes must be an integer >= 1"),
+        (lambda: priors.Autoregressive((0,)), "hidden_layer_sizes must hold integers >= 1"),
     ],
 )
 def test_bad_values(make, message):

@@ -286,6 +286,9 @@ def test_flow_parameters():
         priors.Flow(kind="splin")
     with pytest.raises(ParameterError, match="n_transforms must be an integer >= 1"):
         posteriors.Flow(n_transforms=0)
+    for make in (priors.Flow, posteriors.Flow, priors.Autoregressive):
+        with pytest.raises(ParameterError, match="hidden_layer_sizes must hold integers >= 1"):
+            make(hidden_layer_sizes=(8, 0))
     for make in (priors.GaussianMixture, priors.Vamp):
         with pytest.raises(ParameterError, match="n_components"):
             make(0)

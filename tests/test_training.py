@@ -235,7 +235,7 @@ def test_a_huge_gradient_is_clipped():
     class Norms(torch.optim.SGD):
         seen = []
 
-        def step(self):
+        def update(self, rate):
             gradients = [p.grad for group in self.param_groups for p in group["params"]]
             self.seen.append(torch.nn.utils.get_total_norm(gradients).item())
 

@@ -44,7 +44,7 @@ from skvae import distributions, rng, transforms
 from skvae._zuko import load_zuko
 from skvae.exceptions import ParameterError, did_you_mean
 from skvae.rng import Noise
-from skvae.spec import at_least
+from skvae.spec import at_least, check_sizes
 
 __all__ = ["FlowDistribution", "FlowKind", "FlowSpec", "build_flow", "check_flow"]
 
@@ -86,7 +86,8 @@ def check_flow(spec: Any) -> None:
             f"Known: {', '.join(map(repr, known))}."
         )
     at_least(spec.n_transforms, 1, "Flow: n_transforms")
-    object.__setattr__(spec, "hidden_layer_sizes", tuple(spec.hidden_layer_sizes))
+    sizes = check_sizes(spec.hidden_layer_sizes, "Flow: hidden_layer_sizes")
+    object.__setattr__(spec, "hidden_layer_sizes", sizes)
 
 
 class FlowDistribution(Distribution):

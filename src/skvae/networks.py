@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import batch_norm
 
 from skvae.exceptions import ParameterError, did_you_mean
-from skvae.spec import Spec
+from skvae.spec import Spec, check_sizes
 
 __all__ = [
     "MLP",
@@ -20,7 +20,6 @@ __all__ = [
     "Encoder",
     "Network",
     "check_activation",
-    "check_sizes",
     "dense_layers",
     "running_statistics",
 ]
@@ -102,23 +101,6 @@ class MLP(Network, name="mlp"):
             last,
             nn.Unflatten(-1, out_shape),
         )
-
-
-def check_sizes(sizes: object, where: str) -> tuple[int, ...]:
-    """Check a field of layer sizes and return it as a tuple.
-
-    Raises
-    ------
-    ParameterError
-    """
-    if not isinstance(sizes, Sequence) or isinstance(sizes, str):
-        raise ParameterError(
-            f"{where} must be a tuple of integers; received {sizes!r}. "
-            "One layer of 100 units is written (100,)."
-        )
-    if not all(isinstance(s, int) and not isinstance(s, bool) and s >= 1 for s in sizes):
-        raise ParameterError(f"{where} must hold integers >= 1; received {sizes!r}.")
-    return tuple(sizes)
 
 
 def check_activation(activation: object) -> None:

@@ -12,11 +12,12 @@ A name in a model file is looked up in this registry and nowhere else: a file ca
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Any, ClassVar, Self
 
 from skvae.exceptions import ModelFileError, ParameterError, did_you_mean
 
-__all__ = ["Spec", "at_least", "check_finite"]
+__all__ = ["Spec", "at_least", "check_finite", "check_sizes"]
 
 
 class Spec:
@@ -147,6 +148,23 @@ def at_least(value: object, minimum: int, where: str) -> None:
     """
     if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
         raise ParameterError(f"{where} must be an integer >= {minimum}; received {value!r}.")
+
+
+def check_sizes(sizes: object, where: str) -> tuple[int, ...]:
+    """Check a field of layer sizes and return it as a tuple.
+
+    Raises
+    ------
+    ParameterError
+    """
+    if not isinstance(sizes, Sequence) or isinstance(sizes, str):
+        raise ParameterError(
+            f"{where} must be a tuple of integers; received {sizes!r}. "
+            "One layer of 100 units is written (100,)."
+        )
+    if not all(isinstance(s, int) and not isinstance(s, bool) and s >= 1 for s in sizes):
+        raise ParameterError(f"{where} must hold integers >= 1; received {sizes!r}.")
+    return tuple(sizes)
 
 
 def check_finite(spec: Spec, *names: str) -> None:

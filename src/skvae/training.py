@@ -30,6 +30,7 @@ from skvae.exceptions import (
 )
 from skvae.models import LatentModule
 from skvae.objectives import Bound, Objective
+from skvae.optimizers import Adam
 from skvae.priors import PriorModule
 
 __all__ = ["Plan", "Trainer", "auto_batch_size", "auto_epochs", "fit_prior"]
@@ -120,9 +121,7 @@ class Trainer:
             self.running = objective.start(module.spec.latent.width)
         own = itertools.chain(module.parameters(), self.running.parameters())
         self.parameters = [p for p in own if p.requires_grad]
-        self.optimizer = torch.optim.Adam(
-            self.parameters, fused=device.type in ("cpu", "cuda", "mps")
-        )
+        self.optimizer = Adam(self.parameters)
         self.at = Position()
         self._sums = _Sums()
         self._good: dict[str, Tensor] = {}
@@ -269,9 +268,7 @@ class Trainer:
             return self._skip(totals)
         if norm > MAX_GRADIENT_NORM:
             torch.nn.utils.clip_grads_with_norm_(self.parameters, MAX_GRADIENT_NORM, norm)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.at.rate
-        self.optimizer.step()
+        self.optimizer.update(self.at.rate)
         self.at.steps_done += 1
         self.at.skipped = 0
         return totals
@@ -440,7 +437,7 @@ def fit_prior(
     parameters = [p for p in prior.parameters() if p.requires_grad]
     if not parameters:  # a prior without weights is put in as it is
         return
-    optimizer = torch.optim.Adam(parameters)
+    optimizer = Adam(parameters)
     plan = Plan(1, 512, 0.01, seed)
     step, epoch = 0, 0
     while step < n_steps:
@@ -454,8 +451,7 @@ def fit_prior(
             ):
                 parameter.grad = gradient
             torch.nn.utils.clip_grad_norm_(parameters, 10.0)
-            optimizer.param_groups[0]["lr"] = plan.rate(step, n_steps)
-            optimizer.step()
+            optimizer.update(plan.rate(step, n_steps))
             step += 1
             if step >= n_steps:
                 break

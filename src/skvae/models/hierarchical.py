@@ -19,9 +19,9 @@ from skvae.models.chain import (
     constant,
     detached,
 )
-from skvae.networks import check_activation, check_sizes
+from skvae.networks import check_activation
 from skvae.posteriors.gaussian import DiagonalModule
-from skvae.spec import at_least
+from skvae.spec import at_least, check_sizes
 
 if TYPE_CHECKING:
     from skvae.models.assembly import Assembly

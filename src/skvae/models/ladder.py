@@ -21,8 +21,9 @@ from skvae.models.chain import (
     detached,
     gaussian,
 )
-from skvae.networks import check_activation, check_sizes, dense_layers
+from skvae.networks import check_activation, dense_layers
 from skvae.posteriors.gaussian import DiagonalModule
+from skvae.spec import check_sizes
 
 if TYPE_CHECKING:
     from skvae.models.assembly import Assembly

@@ -16,7 +16,7 @@ from skvae.networks import MLP
 from skvae.penalties.base import Penalty
 from skvae.posteriors import Posterior
 from skvae.rng import Noise
-from skvae.spec import check_finite
+from skvae.spec import check_finite, check_sizes
 
 __all__ = ["DIP", "FactorVAE", "TotalCorrelation"]
 
@@ -104,7 +104,7 @@ class FactorVAE(Penalty, name="factor"):
 
     def __post_init__(self) -> None:
         check_finite(self, "weight")
-        sizes = MLP(self.hidden_layer_sizes).hidden_layer_sizes  # checked, as a tuple
+        sizes = check_sizes(self.hidden_layer_sizes, "FactorVAE: hidden_layer_sizes")
         object.__setattr__(self, "hidden_layer_sizes", sizes)
 
     def objection(self, posterior: Posterior) -> str | None:

@@ -12,7 +12,7 @@ from skvae import discrete
 from skvae.discrete import OneHot
 from skvae.latent import Latent
 from skvae.priors.base import Infer, Prior, PriorModule
-from skvae.spec import at_least
+from skvae.spec import check_sizes
 
 __all__ = ["Autoregressive", "AutoregressiveModule", "Categorical", "CategoricalModule"]
 
@@ -73,9 +73,7 @@ class Autoregressive(Prior, name="autoregressive"):
     space = "one_hot"
 
     def __post_init__(self) -> None:
-        sizes = tuple(self.hidden_layer_sizes)
-        for size in sizes:
-            at_least(size, 1, "Autoregressive: hidden_layer_sizes")
+        sizes = check_sizes(self.hidden_layer_sizes, "Autoregressive: hidden_layer_sizes")
         object.__setattr__(self, "hidden_layer_sizes", sizes)
 
     def build(self, latent: Latent, event_shape: tuple[int, ...]) -> PriorModule:
