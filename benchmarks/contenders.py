@@ -107,8 +107,6 @@ def pythae_trainer(X, folder, callbacks=None, **config):
     from pythae.models.nn import BaseDecoder, BaseEncoder
     from pythae.trainers import BaseTrainer, BaseTrainerConfig
 
-    logging.getLogger("pythae").setLevel(logging.WARNING)
-
     class Encoder(BaseEncoder):
         def __init__(self):
             super().__init__()
@@ -165,11 +163,36 @@ def products(batch_size, precision):
     return once
 
 
+class Peak:
+    """Growth of this process's resident memory from now on, up to its peak (Linux)."""
+
+    def __init__(self):
+        Path("/proc/self/clear_refs").write_text("5")  # forgets the peak so far
+        self.before = self._read("VmRSS")
+
+    def megabytes(self):
+        """Return the growth."""
+        return self._read("VmHWM") - self.before
+
+    @staticmethod
+    def _read(name):
+        (line,) = (
+            line
+            for line in Path("/proc/self/status").read_text().splitlines()
+            if line.startswith(name + ":")
+        )
+        return int(line.split()[1]) / 1024
+
+
 @contextlib.contextmanager
 def quiet():
-    """Hide the progress bars of peers."""
-    with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stderr(nowhere):
-        yield
+    """Hide the progress bars and messages of peers."""
+    logging.disable(logging.CRITICAL)
+    try:
+        with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stderr(nowhere):
+            yield
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def machine():

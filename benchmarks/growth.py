@@ -3,9 +3,10 @@
     python -m benchmarks.growth [--parts rows,features,latent] [--force]
 
 Each point is a process of its own that makes one pass in batches of 1,024 with 128 hidden units,
-writes down the seconds of the pass and the peak of its memory above that of a fit of 1,000 rows,
-and ends. Points are kept in ``benchmarks/results/growth.json``; a run that is stopped goes on with
-the next one. The picture is ``docs/growth.png``.
+writes down the seconds of the pass and by how much its memory grows at most, with the rows that
+it is given, after a fit of 1,000 rows, and ends. Points are kept in
+``benchmarks/results/growth.json``; a run that is stopped goes on with the next one. The picture is
+``docs/growth.png``.
 
 ``rows`` are 20 numbers each, in memory and streamed from a folder of ``.npy`` files; ``features``
 and ``latent`` are passes over 20,000 rows, of 100 features where latent variables are counted.
@@ -13,7 +14,6 @@ and ``latent`` are passes over 20,000 rows, of 100 features where latent variabl
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -22,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.contenders import Peak
 from skvae import VAE
 
 RESULTS = Path(__file__).parent / "results" / "growth.json"
@@ -54,11 +55,6 @@ def written(folder, n, d):
     return folder
 
 
-def peak():
-    """Peak resident size of this process so far, MB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
 def measure(part, n, d, latent, folder):
     """Fit and print seconds of the pass, of the whole fit, and memory."""
     settings = {
@@ -70,12 +66,12 @@ def measure(part, n, d, latent, folder):
         "random_state": 0,
     }
     VAE(latent, **settings).fit(data(1000, d))
-    before = peak()
+    peak = Peak()
     X = str(folder) if part == "streamed" else data(n, d)
     start = time.perf_counter()
     vae = VAE(latent, **settings).fit(X)
     whole = time.perf_counter() - start
-    found = {"pass": vae.history_[0]["seconds"], "fit": whole, "memory": peak() - before}
+    found = {"pass": vae.history_[0]["seconds"], "fit": whole, "memory": peak.megabytes()}
     print(json.dumps(found))
 
 

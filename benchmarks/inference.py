@@ -11,7 +11,6 @@ method runs, in a process of its own.
 import argparse
 import datetime
 import importlib.util
-import resource
 import subprocess
 import sys
 import tempfile
@@ -22,7 +21,7 @@ import numpy as np
 import torch
 
 import skvae
-from benchmarks.contenders import HIDDEN, LATENT, LAYERS, D, machine, pythae_trainer
+from benchmarks.contenders import HIDDEN, LATENT, LAYERS, D, Peak, machine, pythae_trainer, quiet
 from skvae import VAE, datasets
 from skvae.importance import LATENTS_PER_CALL
 
@@ -87,7 +86,7 @@ def speed(X, rounds):
     }
     peers = {}
     if importlib.util.find_spec("pythae") is not None:
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory() as folder, quiet():
             peer = pythae_trainer(X, folder).model.eval()
         x, few_x = torch.from_numpy(X), torch.from_numpy(few)
 
@@ -115,11 +114,6 @@ def speed(X, rounds):
         )
 
 
-def megabytes():
-    """Peak resident size of this process so far."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
 def grown(path, call, rows, samples):
     """Print by how much a call raises this process's peak."""
     vae = skvae.load(path)
@@ -131,9 +125,9 @@ def grown(path, call, rows, samples):
         "sample": lambda n: vae.sample(n, random_state=0),
     }
     calls[call](1)  # libraries are loaded
-    before = megabytes()
+    peak = Peak()
     calls[call](rows)
-    print(megabytes() - before)
+    print(peak.megabytes())
 
 
 def memory(X, quick):

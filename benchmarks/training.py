@@ -156,7 +156,7 @@ def quality(X, T, epochs, rounds):
     print("|---|---:|---:|---:|---:|")
     settings = {
         "skvae.VAE, defaults": {},
-        "skvae.VAE, defaults, precision='auto'": {"precision": "auto"},
+        "skvae.VAE, precision='float32'": {"precision": "float32"},
     }
     for _ in range(rounds):
         peer, target = quality_of_pythae(X, T, epochs)

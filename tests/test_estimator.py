@@ -11,9 +11,12 @@ import torch
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
-from skvae import VAE, files, likelihoods, load, networks, objectives
+from skvae import VAE, files, likelihoods, load, networks, objectives, posteriors, priors
+from skvae.estimators._core import pick_precision
 from skvae.evaluation import LikelihoodReport, imputation_rmse, likelihood_report
 from skvae.exceptions import DataError, ParameterError, TrainingDivergedError
+from skvae.models import Assembly
+from skvae.networks import MLP
 
 SMALL = {"max_epochs": 2, "hidden_layer_sizes": (8,), "random_state": 0, "n_components": 2}
 
@@ -568,3 +571,24 @@ def test_pickle_and_deepcopy(fitted, digits):
     for other in (pickle.loads(pickle.dumps(fitted)), copy.deepcopy(fitted)):
         assert np.array_equal(other.transform(X), fitted.transform(X))
         assert np.array_equal(other.score_samples(X), fitted.score_samples(X))
+
+
+@pytest.mark.parametrize(
+    ("likelihood", "width", "native", "expected"),
+    [
+        ("bernoulli", 400, True, torch.bfloat16),
+        ("bernoulli", 400, False, None),
+        ("bernoulli", 50, True, None),  # too small to gain
+        ("gaussian", 400, True, None),  # a mean of eight bits is a coarse one
+    ],
+)
+def test_automatic_precision(monkeypatch, likelihood, width, native, expected):
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: native)
+    resolved = likelihoods.Likelihood.resolve(likelihood, argument="likelihood")
+    spec = Assembly(
+        (30,), 2, resolved, posteriors.Diagonal(), priors.Standard(), MLP((width, width))
+    )
+    module = spec.build(0)
+    assert pick_precision("auto", torch.device("cpu"), module) == expected
+    assert pick_precision("float32", torch.device("cpu"), module) is None
+    assert pick_precision("bfloat16", torch.device("cpu"), module) == torch.bfloat16

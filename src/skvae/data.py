@@ -176,7 +176,7 @@ class Source:
             len(self), generator=rng.generator(self.seed, rng.Stream.ORDER, epoch)
         )
         for step, index in enumerate(order.split(size)[skip:], skip):
-            yield self._batch(self.x[index], device, epoch, step)
+            yield self._batch(self.x.index_select(0, index), device, epoch, step)
 
     def in_order(self, size: int, device: torch.device) -> Iterator[Batch]:
         """Yield all rows in their order, with the same targets every time."""

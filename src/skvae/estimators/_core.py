@@ -39,6 +39,7 @@ Array = NDArray[Any]
 Kind = Literal["draw", "mean"]
 
 ROWS_PER_CALL = 1024
+MIN_WEIGHTS_ROUNDED = 200_000  # with fewer, casts cost more than the products save
 
 SIMPLEST = {"real": "standard", "sphere": "sphere", "one_hot": "categorical"}
 
@@ -87,15 +88,19 @@ def pick_device(choice: str) -> torch.device:
     return device
 
 
-def pick_precision(choice: str, device: torch.device) -> torch.dtype | None:
+def pick_precision(choice: str, device: torch.device, module: LatentModule) -> torch.dtype | None:
     """Return the lower precision for network bodies, or None for full float32.
 
-    ``"auto"`` is bfloat16 where the hardware multiplies it natively.
+    ``"auto"`` is bfloat16 where the hardware multiplies it natively, the network is large enough
+    to gain from it, and the likelihood takes rounded parameters.
     """
     if choice == "float32":
         return None
     if choice == "bfloat16":
         return torch.bfloat16
+    large = sum(p.numel() for p in module.parameters()) >= MIN_WEIGHTS_ROUNDED
+    if not large or not module.spec.likelihood.takes_rounded:
+        return None
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else None
     native = getattr(torch.cpu, "_is_avx512_bf16_supported", None)

@@ -3,7 +3,7 @@
 import abc
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -126,8 +126,12 @@ class Likelihood(Spec, abc.ABC, family="likelihood"):
     """Choice of p(x | z).
 
     Properties say what the data must be like: ``support``, the allowed values, and
-    ``standardize``, how the data are rescaled before the network sees them.
+    ``standardize``, how the data are rescaled before the network sees them. ``takes_rounded`` says
+    whether parameters of eight significant bits serve as well as exact ones, so that the networks
+    may be trained in bfloat16.
     """
+
+    takes_rounded: ClassVar[bool] = False
 
     @property
     def support(self) -> Support:

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +22,8 @@ class Bernoulli(Likelihood, name="bernoulli", aliases={"bce": {}}):
     continuous variable: ``"continuous_bernoulli"`` is one, and ``binarize="stochastic"`` gives
     figures that compare with the literature.
     """
+
+    takes_rounded: ClassVar[bool] = True
 
     @property
     def support(self) -> Support:
