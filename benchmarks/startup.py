@@ -26,9 +26,10 @@ def main():
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--quick", action="store_true", help="2 rounds")
     options = parser.parse_args()
     found = {name: [] for name in CASES}
-    for _ in range(options.rounds):
+    for _ in range(2 if options.quick else options.rounds):
         for name, arguments in CASES.items():
             start = time.perf_counter()
             subprocess.run([sys.executable, *arguments], check=True, capture_output=True)

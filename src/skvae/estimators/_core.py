@@ -2,7 +2,8 @@
 
 import copy
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -244,24 +245,25 @@ class Core:
         """E[x | z] in data units, shape (n, D)."""
         module, dtype = self._module_for(Z)
         with torch.no_grad():
-            out = [
+            parts = (
                 self._to_data(module.generate(torch.from_numpy(rows).to(self.device, dtype)).mean)
                 for rows in _blocks(Z)
-            ]
-        return _concatenate(out, Z.dtype, self.n_features)
+            )
+            return _collected(parts, len(Z), self.n_features, Z.dtype)
 
     def sample(self, n: int, *, seed: int, kind: Kind, dtype: np.dtype[Any]) -> Array:
         """Draw from p(z) and then p(x | z), or E[x | z] with ``kind="mean"``; shape (n, D)."""
-        out = []
-        for i, start in enumerate(range(0, n, ROWS_PER_CALL)):
+
+        def part(i: int, start: int) -> Array:
             noise = rng.Sequential(rng.generator(seed, rng.Stream.SAMPLE, i))
-            with torch.no_grad():
-                size = (min(ROWS_PER_CALL, n - start),)
-                z = draw(self.module.prior_distribution(), size, noise)
-                p = self.module.generate(z)
-                x = p.mean if kind == "mean" else draw(p, (), noise)
-            out.append(self._to_data(x))
-        return _concatenate(out, dtype, self.n_features)
+            size = (min(ROWS_PER_CALL, n - start),)
+            z = draw(self.module.prior_distribution(), size, noise)
+            p = self.module.generate(z)
+            return self._to_data(p.mean if kind == "mean" else draw(p, (), noise))
+
+        with torch.no_grad():
+            parts = itertools.starmap(part, enumerate(range(0, n, ROWS_PER_CALL)))
+            return _collected(parts, n, self.n_features, dtype)
 
     def scored(self, X: Array) -> Array:
         """Return the rows that are scored: grey ones are binarised where that is set."""
@@ -432,8 +434,10 @@ class Core:
     def _per_block(self, X: Array, function: Callable[[LatentModule, Batch], Tensor]) -> Array:
         module, dtype = self._module_for(X)
         with torch.no_grad():
-            out = [function(module, self._batch(rows, dtype)).cpu().numpy() for rows in _blocks(X)]
-        return _concatenate(out, X.dtype, self.spec.latent.width)
+            parts = (
+                function(module, self._batch(rows, dtype)).cpu().numpy() for rows in _blocks(X)
+            )
+            return _collected(parts, len(X), self.spec.latent.width, X.dtype)
 
     def _module_for(self, X: Array) -> tuple[LatentModule, torch.dtype]:
         """Compute in the precision of the data: float64 rows get a float64 copy of the model."""
@@ -468,5 +472,11 @@ def _blocks(X: Array, size: int = ROWS_PER_CALL) -> Iterator[Array]:
         yield X[start : start + size]
 
 
-def _concatenate(parts: list[Array], dtype: np.dtype[Any], width: int) -> Array:
-    return np.concatenate(parts).astype(dtype) if parts else np.empty((0, width), dtype)
+def _collected(parts: Iterable[Array], n: int, width: int, dtype: np.dtype[Any]) -> Array:
+    """Put parts of n rows below each other; none is kept beside the result."""
+    out = np.empty((n, width), dtype)
+    start = 0
+    for part in parts:
+        out[start : start + len(part)] = part
+        start += len(part)
+    return out
