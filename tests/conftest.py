@@ -10,6 +10,9 @@ import torch
 
 from skvae import VAE, datasets
 
+# Ray, Dask and Spark are large, and one needs Java: CONTRIBUTING.md says how to run these.
+collect_ignore = [] if os.environ.get("SKVAE_TEST_CLUSTERS") == "1" else ["test_clusters.py"]
+
 
 @pytest.fixture(autouse=True)
 def _global_generators_are_left_alone():
