@@ -247,6 +247,7 @@ REASONS = {
     "size_event_dimensions": "the model needs",
     "size_event_number": "not iterable",
     "size_hidden_negative": "must hold integers >= 1",
+    "size_hidden_zero": "must hold integers >= 1",
     "size_of_another_model": "the model needs",
     "tensor_": "not those that its manifest lists",
     "weight_": "the model needs",

@@ -310,6 +310,17 @@ def refused():
         "size_event_dimensions": changed("model", "event_shape", value=[1] * 900),
         "size_hidden": changed("model", "network", "hidden_layer_sizes", value=[10**9]),
         "size_hidden_negative": changed("model", "network", "hidden_layer_sizes", value=[-1]),
+        "size_hidden_zero_in_flow": changed(
+            "model",
+            "prior",
+            value={
+                "family": "prior",
+                "name": "flow",
+                "kind": "maf",
+                "n_transforms": 1,
+                "hidden_layer_sizes": [0],
+            },
+        ),
         "size_of_another_model": changed("model", "n_components", value=2),
         **dict(bombs()),
         # weights
