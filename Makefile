@@ -22,7 +22,7 @@ check: $(INSTALLED)
 # ARGS=--quick for a foretaste. What takes hours (density, growth) is printed from the kept results.
 bench: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r benchmarks/requirements.txt
-	for name in quickstart training inference processes startup; do \
+	for name in quickstart training precision inference processes startup; do \
 		$(BIN)/python -m benchmarks.$$name $(ARGS) || exit 1; \
 	done
 	$(BIN)/python -m benchmarks.growth

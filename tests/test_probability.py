@@ -322,3 +322,22 @@ def test_lower_precision_is_left_again():
     assert not torch.equal(rough, exact)
     assert torch.allclose(rough, exact, atol=0.02)
     assert torch.equal(again, exact)
+
+
+def test_a_look_in_full_precision_from_within_a_lower_one():
+    module = model_of().float()
+    x = torch.rand(4, 3, generator=rng.generator(0))
+    with torch.no_grad():
+        exact = module.infer(Batch(x)).mean
+        with module.autocast(torch.bfloat16):
+            rough = module.infer(Batch(x)).mean
+            with module.autocast(None):
+                assert torch.equal(module.infer(Batch(x)).mean, exact)
+            assert torch.equal(module.infer(Batch(x)).mean, rough)
+
+
+def test_a_masked_sum_over_no_axes_is_the_values():
+    values = torch.arange(3.0)
+    assert torch.equal(distributions.masked_sum(values, None, 0), values)
+    masked = distributions.masked_sum(values, torch.tensor([True, False, True]), 0)
+    assert torch.equal(masked, torch.tensor([0.0, 0.0, 2.0]))

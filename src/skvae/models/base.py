@@ -110,11 +110,11 @@ class LatentModule(nn.Module, abc.ABC):
     @contextmanager
     def autocast(self, dtype: torch.dtype | None) -> Iterator[None]:
         """Run the bodies of encoder and decoder in a lower precision; all densities stay as is."""
-        self._body_dtype = dtype
+        before, self._body_dtype = self._body_dtype, dtype
         try:
             yield
         finally:
-            self._body_dtype = None
+            self._body_dtype = before
 
     def _body(self, body: nn.Module, x: Tensor, *args: Tensor | None) -> Tensor:
         if self._body_dtype is None:
