@@ -1,21 +1,18 @@
-"""Bodies of encoder and decoder. They know shapes and masks, and nothing about probability."""
+"""What all networks share: the two contracts, activations, layers, batch normalisation."""
 
 import abc
 import itertools
-import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import batch_norm
 
 from skvae.exceptions import ParameterError, did_you_mean
-from skvae.spec import Spec, check_sizes
+from skvae.spec import Spec
 
 __all__ = [
-    "MLP",
     "BatchNorm",
     "Encoder",
     "Network",
@@ -58,49 +55,6 @@ class Network(Spec, abc.ABC, family="network"):
     @abc.abstractmethod
     def build_decoder(self, d: int, out_shape: tuple[int, ...]) -> nn.Module:
         """Return the decoder, (..., d) -> (..., *out_shape)."""
-
-
-@dataclass(frozen=True)
-class MLP(Network, name="mlp"):
-    """Fully connected layers; the decoder mirrors the encoder.
-
-    Parameters
-    ----------
-    hidden_layer_sizes : tuple of int
-        Widths of the encoder's hidden layers; ``()`` makes encoder and decoder linear.
-    activation : {"elu", "gelu", "relu", "sigmoid", "silu", "softplus", "tanh"}
-        Non-linearity after each hidden layer.
-    batch_norm : bool
-        Normalise each hidden layer before its non-linearity [1]_.
-
-    References
-    ----------
-    .. [1] Ioffe and Szegedy, "Batch Normalization", 2015, arXiv:1502.03167
-    """
-
-    hidden_layer_sizes: tuple[int, ...] = (256, 256)
-    activation: str = "silu"
-    batch_norm: bool = False
-
-    def __post_init__(self) -> None:
-        object.__setattr__(
-            self, "hidden_layer_sizes", check_sizes(self.hidden_layer_sizes, "hidden_layer_sizes")
-        )
-        check_activation(self.activation)
-
-    def build_encoder(self, event_shape: tuple[int, ...]) -> Encoder:
-        """Return the encoder's body."""
-        return MLPEncoder(event_shape, self)
-
-    def build_decoder(self, d: int, out_shape: tuple[int, ...]) -> nn.Module:
-        """Return the decoder."""
-        sizes = (d, *reversed(self.hidden_layer_sizes))
-        last = nn.Linear(sizes[-1], math.prod(out_shape))
-        return nn.Sequential(
-            *dense_layers(sizes, self.activation, self.batch_norm),
-            last,
-            nn.Unflatten(-1, out_shape),
-        )
 
 
 def check_activation(activation: object) -> None:
@@ -173,34 +127,3 @@ def running_statistics(module: nn.Module) -> Iterator[None]:
     finally:
         for part in learning:
             part.training = True
-
-
-class MLPEncoder(Encoder):
-    """Flattens x, replaces hidden cells by their training mean, and applies the layers."""
-
-    center: Tensor
-    spread: Tensor
-
-    def __init__(self, event_shape: tuple[int, ...], spec: MLP) -> None:
-        super().__init__()
-        sizes = (math.prod(event_shape), *spec.hidden_layer_sizes)
-        self.out_features = sizes[-1]
-        self.register_buffer("center", torch.zeros(event_shape))
-        self.register_buffer("spread", torch.ones(()))
-        self.layers = nn.Sequential(*dense_layers(sizes, spec.activation, spec.batch_norm))
-
-    def calibrate(self, mean: Tensor, rows: Tensor) -> None:
-        """Centre the input; a hidden cell then reads as its mean.
-
-        Counts and bytes come in their own units and are divided by their common spread.
-        """
-        self.center.copy_(mean)
-        self.spread.copy_(((rows - mean) ** 2).mean().sqrt().clamp(min=1.0))
-
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Return features (B, out_features) of x (B, *event)."""
-        x = (x - self.center) / self.spread
-        if mask is not None:
-            x = torch.where(mask, x, torch.zeros((), dtype=x.dtype))
-        features: Tensor = self.layers(x.flatten(1))
-        return features
