@@ -659,18 +659,42 @@ def test_a_process_that_hangs_ends_the_others_too(groups):
     assert "cannot reach another one" in said(folder, "hanging", 0, "out")
 
 
-def test_torchrun(tmp_path):
-    np.save(tmp_path / "x.npy", X.numpy())
-    fit = ["-m", "skvae", "fit", "x.npy", "-o", "m", "--max-epochs", "2", "--json", "-q"]
+def torchrun(folder, *arguments):
+    np.save(folder / "x.npy", X.numpy())
     launch = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
     done = subprocess.run(
-        [sys.executable, *launch, *fit, "--random-state", "0"],
-        cwd=tmp_path,
+        [sys.executable, *launch, *arguments],
+        cwd=folder,
         capture_output=True,
         text=True,
         check=False,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["model"] == "m"
+    return done.stdout
+
+
+def test_torchrun(tmp_path):
+    fit = ["-m", "skvae", "fit", "x.npy", "-o", "m", "--max-epochs", "2", "--json", "-q"]
+    said = torchrun(tmp_path, *fit, "--random-state", "0")
+    assert json.loads(said)["model"] == "m"
     assert load(tmp_path / "m").n_iter_ == 2
+
+
+LEFT = """
+import weakref
+import numpy as np
+import torch.distributed
+from skvae import VAE
+from skvae.distributed import joined
+
+with joined():
+    group = weakref.ref(torch.distributed.group.WORLD)
+    VAE(2, max_epochs=1, random_state=0).fit(np.load("x.npy"))
+assert group() is None, "something still holds the group, and so its threads run on"
+"""
+
+
+def test_a_group_is_gone_once_it_is_left(tmp_path):
+    (tmp_path / "left.py").write_text(LEFT)
+    torchrun(tmp_path, "left.py")

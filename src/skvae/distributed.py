@@ -185,6 +185,10 @@ def joined(timeout: timedelta = TIMEOUT) -> Iterator[World]:
     elif not dist.is_available() or not os.environ.keys() >= LAUNCHED or _number("WORLD_SIZE") < 2:
         yield World()
     else:
+        # torch imports this with the first optimiser, and its defaults then hold the group that is
+        # there. Its threads would outlive it, and one that frees a tensor while the interpreter
+        # ends aborts the process.
+        import torch.distributed.nn
         from torch.distributed.distributed_c10d import PrefixStore
         from torch.distributed.rendezvous import rendezvous
 
