@@ -2,17 +2,21 @@
 
 from skvae.networks.base import (
     BatchNorm,
+    CenteredEncoder,
     Encoder,
     Network,
     check_activation,
     dense_layers,
     running_statistics,
 )
+from skvae.networks.conv import Conv
 from skvae.networks.mlp import MLP
 
 __all__ = [
     "MLP",
     "BatchNorm",
+    "CenteredEncoder",
+    "Conv",
     "Encoder",
     "Network",
     "check_activation",

@@ -45,6 +45,31 @@ class Encoder(nn.Module, abc.ABC):
         """Learn the mean (*event,) and some rows (n, *event) before the first update."""
 
 
+class CenteredEncoder(Encoder):
+    """Reads x relative to its training mean, which is also what hidden cells are taken for."""
+
+    center: Tensor
+    spread: Tensor
+
+    def __init__(self, event_shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.register_buffer("center", torch.zeros(event_shape))
+        self.register_buffer("spread", torch.ones(()))
+
+    def calibrate(self, mean: Tensor, rows: Tensor) -> None:
+        """Centre the input; a hidden cell then reads as its mean.
+
+        Counts and bytes come in their own units and are divided by their common spread.
+        """
+        self.center.copy_(mean)
+        self.spread.copy_(((rows - mean) ** 2).mean().sqrt().clamp(min=1.0))
+
+    def centered(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """Return x (B, *event) in units of the spread around the mean, 0 where hidden."""
+        x = (x - self.center) / self.spread
+        return x if mask is None else torch.where(mask, x, torch.zeros((), dtype=x.dtype))
+
+
 class Network(Spec, abc.ABC, family="network"):
     """Choice of the encoder's and decoder's bodies."""
 

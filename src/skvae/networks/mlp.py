@@ -3,10 +3,15 @@
 import math
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
-from skvae.networks.base import Encoder, Network, check_activation, dense_layers
+from skvae.networks.base import (
+    CenteredEncoder,
+    Encoder,
+    Network,
+    check_activation,
+    dense_layers,
+)
 from skvae.spec import check_sizes
 
 __all__ = ["MLP", "MLPEncoder"]
@@ -55,32 +60,16 @@ class MLP(Network, name="mlp"):
         )
 
 
-class MLPEncoder(Encoder):
-    """Flattens x, replaces hidden cells by their training mean, and applies the layers."""
-
-    center: Tensor
-    spread: Tensor
+class MLPEncoder(CenteredEncoder):
+    """Flattens x and applies the layers."""
 
     def __init__(self, event_shape: tuple[int, ...], spec: MLP) -> None:
-        super().__init__()
+        super().__init__(event_shape)
         sizes = (math.prod(event_shape), *spec.hidden_layer_sizes)
         self.out_features = sizes[-1]
-        self.register_buffer("center", torch.zeros(event_shape))
-        self.register_buffer("spread", torch.ones(()))
         self.layers = nn.Sequential(*dense_layers(sizes, spec.activation, spec.batch_norm))
-
-    def calibrate(self, mean: Tensor, rows: Tensor) -> None:
-        """Centre the input; a hidden cell then reads as its mean.
-
-        Counts and bytes come in their own units and are divided by their common spread.
-        """
-        self.center.copy_(mean)
-        self.spread.copy_(((rows - mean) ** 2).mean().sqrt().clamp(min=1.0))
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Return features (B, out_features) of x (B, *event)."""
-        x = (x - self.center) / self.spread
-        if mask is not None:
-            x = torch.where(mask, x, torch.zeros((), dtype=x.dtype))
-        features: Tensor = self.layers(x.flatten(1))
+        features: Tensor = self.layers(self.centered(x, mask).flatten(1))
         return features
