@@ -27,8 +27,8 @@ from skvae.importance import (
     log_marginal,
 )
 from skvae.likelihoods import Bernoulli, Gaussian, Likelihood
-from skvae.models import Assembly, GenerativeModel, LatentModule
-from skvae.networks import MLP, Network
+from skvae.models import Assembly, ConvLadder, GenerativeModel, Ladder, LatentModule
+from skvae.networks import MLP, Conv, Network
 from skvae.objectives import Objective
 from skvae.posteriors import Posterior
 from skvae.priors import Prior
@@ -40,6 +40,8 @@ Array = NDArray[Any]
 Kind = Literal["draw", "mean"]
 
 ROWS_PER_CALL = 1024
+SMALLEST_IMAGE = 8  # sides; below, there is nothing to convolve
+WIDTHS = (256, 256)  # the estimators' default
 MIN_WEIGHTS_ROUNDED = 200_000  # with fewer, casts cost more than the products save
 
 SIMPLEST = {"real": "standard", "sphere": "sphere", "one_hot": "categorical"}
@@ -52,11 +54,29 @@ def choose_likelihood(choice: object, rows: FitRows) -> Likelihood:
     return Bernoulli() if rows.binary else Gaussian(scale="per_feature")
 
 
-def choose_network(choice: object, hidden_layer_sizes: tuple[int, ...]) -> Network:
-    """Resolve a network; a name takes its widths from ``hidden_layer_sizes``."""
-    if choice in ("auto", MLP.name):
+def choose_network(
+    choice: object, hidden_layer_sizes: tuple[int, ...], event_shape: tuple[int, ...]
+) -> Network:
+    """Resolve a network; a name takes what it needs from the other two.
+
+    ``"auto"`` is a convolutional network for images and volumes with channels, unless widths for
+    a fully connected one were set.
+    """
+    if choice == "auto":
+        image = len(event_shape) > 2 and min(event_shape[1:]) >= SMALLEST_IMAGE
+        choice = Conv.name if image and tuple(hidden_layer_sizes) == WIDTHS else MLP.name
+    if choice == MLP.name:
         return MLP(hidden_layer_sizes=hidden_layer_sizes)
+    if choice == Conv.name:
+        return Conv.of(event_shape)
     return Network.resolve(choice, argument="network")
+
+
+def choose_model(choice: object, network: Network) -> GenerativeModel:
+    """Resolve a wiring; the ladder of a convolutional network is one of maps."""
+    if choice == Ladder.name and isinstance(network, Conv):
+        return ConvLadder()
+    return GenerativeModel.resolve(choice, argument="model")
 
 
 def choose_prior(choice: object, posterior: Posterior) -> Prior:
@@ -146,7 +166,7 @@ class Core:
             posterior=posterior,
             prior=choose_prior(prior, posterior),
             network=network,
-            model=GenerativeModel.resolve(model, argument="model"),
+            model=choose_model(model, network),
         )
         if binarize is not None and not isinstance(likelihood, Bernoulli):
             raise ParameterError(

@@ -68,13 +68,17 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Scores):  # type: i
         ``"autoregressive"`` for discrete z; or a spec such as ``priors.Vamp(n_components=100)``.
         See also `fit_prior`.
     network : str or spec, default="auto"
-        Bodies of encoder and decoder: ``"mlp"`` with ``hidden_layer_sizes``, or a spec such as
-        ``networks.MLP((500, 500), activation="relu")``, for which ``hidden_layer_sizes`` is
-        ignored.
+        Bodies of encoder and decoder: ``"mlp"`` with ``hidden_layer_sizes``, ``"conv"`` for
+        images, signals and volumes of any size, or a spec such as
+        ``networks.MLP((500, 500), activation="relu")`` or ``networks.Conv(channels=64)``, for
+        which ``hidden_layer_sizes`` is ignored. ``"auto"`` is ``"conv"`` for events
+        ``(c, height, width)`` or ``(c, depth, height, width)`` with sides of at least 8, unless
+        ``hidden_layer_sizes`` is set, and ``"mlp"`` for all others.
     model : str or spec, default="vae"
         How the parts are wired: ``"vae"`` has one latent vector; ``"ladder"`` and
         ``"hierarchical"`` have several, each given the one above, with ``n_components`` in the
-        one next to the data, which comes first in z. See `skvae.models`.
+        one next to the data, which comes first in z. With ``network="conv"``, the levels of
+        ``"ladder"`` are stacks of ``n_components`` maps. See `skvae.models`.
     hidden_layer_sizes : tuple of int, default=(256, 256)
         Widths of the encoder's hidden layers, mirrored in the decoder; ``()`` is a linear model.
     objective : str or spec, default="elbo"
@@ -343,7 +347,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Scores):  # type: i
             likelihood=self.likelihood_,
             posterior=Posterior.resolve(self.posterior, argument="posterior"),
             prior=self.prior,
-            network=choose_network(self.network, self.hidden_layer_sizes),
+            network=choose_network(self.network, self.hidden_layer_sizes, self.event_shape_),
             model=self.model,
             binarize=self.binarize,
             device=pick_device(self.device),

@@ -2,12 +2,14 @@
 
 from skvae.models.assembly import Assembly
 from skvae.models.base import GenerativeModel, LatentModule
+from skvae.models.conv_ladder import ConvLadder
 from skvae.models.hierarchical import Hierarchical
 from skvae.models.ladder import Ladder
 from skvae.models.vae import OneLevel, VAEModule
 
 __all__ = [
     "Assembly",
+    "ConvLadder",
     "GenerativeModel",
     "Hierarchical",
     "Ladder",

@@ -1,7 +1,7 @@
 """What every generative model is, however it is wired: p(z), p(x | z), q(z | x) for a flat z."""
 
 import abc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -116,11 +116,16 @@ class LatentModule(nn.Module, abc.ABC):
         finally:
             self._body_dtype = before
 
-    def _body(self, body: nn.Module, x: Tensor, *args: Tensor | None) -> Tensor:
+    @contextmanager
+    def _lowered(self, x: Tensor) -> Iterator[None]:
         if self._body_dtype is None:
-            out: Tensor = body(x, *args)
-            return out
+            yield
+            return
         with torch.autocast(x.device.type, self._body_dtype):
+            yield
+
+    def _body(self, body: Callable[..., Tensor], x: Tensor, *args: Tensor | None) -> Tensor:
+        with self._lowered(x):
             out = body(x, *args)
         return out.to(x.dtype)
 

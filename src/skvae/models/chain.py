@@ -6,6 +6,7 @@ down and whose densities can be evaluated at any z.
 
 import abc
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -28,6 +29,8 @@ __all__ = [
     "ChainModel",
     "ChainModule",
     "Conditional",
+    "Path",
+    "Step",
     "conditional",
     "constant",
     "detached",
@@ -35,40 +38,51 @@ __all__ = [
 ]
 
 Conditional = Callable[[Tensor], Distribution]
+Step = Callable[[Tensor | None, Tensor], Tensor]
+
+
+def _hand_down(above: Tensor | None, z: Tensor) -> Tensor:
+    return z
 
 
 class Chain(Distribution):
-    """Law of a flat z: that of the top level, and that of each other level given the one above.
+    """Law of a flat z: that of the top level, and that of each other level given those above.
 
     Parameters
     ----------
     top : Distribution, event shape (d_L,)
     conditionals : sequence of functions
-        From z_{i+1} (..., d_{i+1}) to independent Gaussians for z_i (..., d_i); that of z_1 first.
+        From what is handed down to a level to independent Gaussians for z_i (..., d_i); that of
+        z_1 first.
     sizes : sequence of int
         d_1, …, d_L.
+    steps : sequence of functions
+        From what was handed down to level i and its z_i to what is handed down from it; that of
+        z_1 first. By default that is z_i itself: a Markov chain.
     """
 
     arg_constraints: dict[str, constraints.Constraint] = {}
     has_rsample = True
 
     def __init__(
-        self, top: Distribution, conditionals: Sequence[Conditional], sizes: Sequence[int]
+        self,
+        top: Distribution,
+        conditionals: Sequence[Conditional],
+        sizes: Sequence[int],
+        steps: Sequence[Step] = (),
     ) -> None:
         super().__init__(top.batch_shape, torch.Size([sum(sizes)]), validate_args=False)
         self.top, self.conditionals, self.sizes = top, tuple(conditionals), tuple(sizes)
+        self.steps = tuple(steps) or (_hand_down,) * len(self.sizes)
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> "Chain":
         """Return the same law for another batch shape."""
-        return Chain(self.top.expand(batch_shape), self.conditionals, self.sizes)
+        return Chain(self.top.expand(batch_shape), self.conditionals, self.sizes, self.steps)
 
     @property
     def mean(self) -> Tensor:
-        """The path of means, shape (*batch_shape, d): each level's mean at the mean above it."""
-        levels = [self.top.mean]
-        for law_given in reversed(self.conditionals):
-            levels.append(law_given(levels[-1]).mean)
-        return torch.cat(levels[::-1], -1)
+        """The path of means, shape (*batch_shape, d): each level's mean at the means above it."""
+        return torch.cat(self._walk(lambda i, law: law.mean)[0], -1)
 
     def split(self, z: Tensor) -> list[Tensor]:
         """Split flat z (..., d) into its levels, z_1 first."""
@@ -76,8 +90,7 @@ class Chain(Distribution):
 
     def laws(self, levels: Sequence[Tensor]) -> list[Distribution]:
         """Law of each level, z_1 first, at given values of the levels above it."""
-        laws = [law_given(z) for law_given, z in zip(self.conditionals, levels[1:], strict=True)]
-        return [*laws, self.top]
+        return self._walk(lambda i, law: levels[i])[1]
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log-density of points (..., d), shape (...)."""
@@ -88,13 +101,28 @@ class Chain(Distribution):
         self, shape: tuple[int, ...], noise: rng.Noise
     ) -> tuple[list[Tensor], list[Distribution]]:
         """Draw from the top down; return the levels (*shape, *batch_shape, d_i) and their laws."""
-        levels, laws = [distributions.draw(self.top, shape, noise)], [self.top]
-        for law_given in reversed(self.conditionals):
-            law = law_given(levels[-1])
+
+        def draw(i: int, law: Distribution) -> Tensor:
+            if law is self.top:
+                return distributions.draw(law, shape, noise)
             loc = law.mean  # (*shape, *batch_shape, d_i)
-            eps = noise.normal(shape, loc.new_empty(loc.shape[len(shape) :]))
-            levels.append(loc + law.stddev * eps)
+            return loc + law.stddev * noise.normal(shape, loc.new_empty(loc.shape[len(shape) :]))
+
+        return self._walk(draw)
+
+    def _walk(
+        self, choose: Callable[[int, Distribution], Tensor]
+    ) -> tuple[list[Tensor], list[Distribution]]:
+        """Go from the top down with the value that is chosen at each level, given its law."""
+        law, handed = self.top, None
+        levels, laws = [], []
+        for i in reversed(range(len(self.sizes))):
+            if handed is not None:
+                law = self.conditionals[i](handed)
+            levels.append(choose(i, law))
             laws.append(law)
+            if i:
+                handed = self.steps[i](handed, levels[-1])
         return levels[::-1], laws[::-1]
 
 
@@ -104,19 +132,19 @@ def _(distribution: Chain, shape: tuple[int, ...], noise: rng.Noise) -> Tensor:
 
 
 class ChainModel(GenerativeModel, abc.ABC):
-    """A wiring of levels, each Gaussian given the one above; the prior is that of the top."""
+    """A wiring of levels, each Gaussian given those above; the prior is that of the top."""
 
     @abc.abstractmethod
-    def sizes(self, n_components: int) -> tuple[int, ...]:
+    def level_sizes(self, parts: "Assembly") -> tuple[int, ...]:
         """Return the sizes of the levels, that next to x first."""
 
     def latent(self, parts: "Assembly") -> Latent:
         """Return the space of all levels together."""
-        return Latent(sum(self.sizes(parts.n_components)))
+        return Latent(sum(self.level_sizes(parts)))
 
     def prior_latent(self, parts: "Assembly") -> Latent:
         """Return the space of the top level."""
-        return Latent(self.sizes(parts.n_components)[-1])
+        return Latent(self.level_sizes(parts)[-1])
 
     def check(self, parts: "Assembly") -> None:
         """Refuse parts that cannot stand together."""
@@ -128,24 +156,45 @@ class ChainModel(GenerativeModel, abc.ABC):
             )
 
 
+@dataclass(frozen=True)
+class Path:
+    """How the model gets from the top down, for a `Chain`: its conditionals and its steps."""
+
+    conditionals: Sequence[Conditional]
+    steps: Sequence[Step]
+
+
 class ChainModule(LatentModule):
-    """A wiring with several levels. Subclasses say how they are inferred from x."""
+    """A wiring with several levels. Subclasses say how they are inferred, and x from them."""
 
     def __init__(self, spec: "Assembly", sizes: tuple[int, ...]) -> None:
         super().__init__(spec)
         self.sizes = sizes
-        self.generative = nn.ModuleList()  # from z_{i+1} to p(z_i | z_{i+1}), that of z_1 first
+        self.generative = nn.ModuleList()  # p(z_i | above), that of z_1 first
 
     @abc.abstractmethod
-    def _posterior(self, batch: Batch, generative: Sequence[Conditional]) -> tuple[Chain, Chain]:
+    def _posterior(self, batch: Batch, path: Path) -> tuple[Chain, Chain]:
         """q(z | x), and the same cut off from the gradient of its parameters.
 
-        ``generative`` are p(z_i | z_{i+1}), of which q may make use.
+        q may make use of the model's path.
         """
+
+    @abc.abstractmethod
+    def _emit(self, levels: Sequence[Tensor], path: Path) -> Distribution:
+        """p(x | z), batch shape (..., *event), for levels (..., d_i)."""
+
+    @property
+    def path(self) -> Path:
+        """The model's way from the top down."""
+        return Path([*self.generative], [_hand_down] * len(self.sizes))
+
+    def generate(self, z: Tensor) -> Distribution:
+        """p(x | z) for z (..., d), batch shape (..., *event), one factor per cell."""
+        return self._emit(torch.split(z, [*self.sizes], -1), self.path)
 
     def infer(self, batch: Batch) -> Chain:
         """q(z | x), batch shape (B,), event shape (d,); hidden cells are ignored."""
-        return self._posterior(batch, [*self.generative])[0]
+        return self._posterior(batch, self.path)[0]
 
     def infer_prior_part(self, x: Tensor) -> Distribution:
         """q(z_L | x) for pseudo-inputs x (K, *event)."""
@@ -158,7 +207,9 @@ class ChainModule(LatentModule):
 
     def prior_distribution(self) -> Chain:
         """p(z), event shape (d,)."""
-        return Chain(self.prior(self.infer_prior_part), [*self.generative], self.sizes)
+        path = self.path
+        top = self.prior(self.infer_prior_part)
+        return Chain(top, path.conditionals, self.sizes, path.steps)
 
     def evidence(
         self, batch: Batch, n_samples: int, noise: rng.Noise, *, path_only: bool = False
@@ -169,41 +220,48 @@ class ChainModule(LatentModule):
         averaged over the draws: unbiased, with one column for each latent variable. Where the top
         prior leaves no closed form, the top level is one column by Monte Carlo.
         """
-        generative = [_Once(module) for module in self.generative]
-        q, fixed_q = self._posterior(batch, generative)
+        once = Path([*map(_Once, self.path.conditionals)], [*map(_Once, self.path.steps)])
+        q, fixed_q = self._posterior(batch, once)
         levels, q_laws = q.descend((n_samples,), noise)
         z = torch.cat(levels, -1)  # (K, B, d)
         point = z.view_as(z)
         if path_only:  # then the densities must be functions of the point that is handed out
             levels = q.split(point)
             q_laws = fixed_q.laws(levels)
-        p_laws = Chain(self.prior(self.infer_prior_part), generative, self.sizes).laws(levels)
+        prior = self.prior(self.infer_prior_part)
+        p_laws = Chain(prior, once.conditionals, self.sizes, once.steps).laws(levels)
         log_pz, log_qz = _log_probs(p_laws, levels), _log_probs(q_laws, levels)
         kl = list(map(_kl, q_laws, p_laws, log_qz, log_pz))
         return Evidence(
-            log_px=self._log_px(batch, self.generate(point)),
+            log_px=self._log_px(batch, self._emit(levels, once)),
             log_pz=torch.stack(log_pz).sum(0),
             log_qz=torch.stack(log_qz).sum(0),
-            kl=torch.cat(kl, -1),
+            kl=torch.cat([self._grouped(terms) for terms in kl], -1),
             draws=(z,),
             posterior=q,
             points=(point,) if path_only else (),
         )
 
+    def _grouped(self, kl: Tensor) -> Tensor:
+        """Return the KL of a level (B, d_i) in the terms that free bits are given to, (B, g)."""
+        return kl
+
 
 class _Once:
-    """A conditional that is not computed again for the very tensor that it was computed for last.
+    """A function that is not computed again for the very tensors that it was computed for last.
 
-    q and p share p(z_i | z_{i+1}) at the drawn levels; batch normalisation then sees a batch once.
+    q and p share the model's path at the drawn levels; batch normalisation then sees a batch once.
     """
 
-    def __init__(self, law_given: Conditional) -> None:
-        self.law_given = law_given
-        self._last: tuple[Tensor, Distribution] | None = None
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function = function
+        self._last: tuple[tuple[Tensor | None, ...], Any] | None = None
 
-    def __call__(self, z: Tensor) -> Distribution:
-        if self._last is None or self._last[0] is not z:
-            self._last = (z, self.law_given(z))
+    def __call__(self, *arguments: Tensor | None) -> Any:
+        if self._last is None or any(
+            a is not b for a, b in zip(arguments, self._last[0], strict=True)
+        ):
+            self._last = arguments, self.function(*arguments)
         return self._last[1]
 
 
@@ -230,7 +288,7 @@ def conditional(
 def detached(module: nn.Module) -> Callable[[Tensor], Any]:
     """Return the module as a function whose weights have no gradient."""
     weights = {name: p.detach() for name, p in module.named_parameters()}
-    return lambda x: torch.func.functional_call(module, weights, (x,))
+    return lambda *x: torch.func.functional_call(module, weights, x)
 
 
 def constant(law: Distribution) -> Distribution:

@@ -15,6 +15,7 @@ from skvae.models.chain import (
     ChainModel,
     ChainModule,
     Conditional,
+    Path,
     conditional,
     constant,
     detached,
@@ -69,6 +70,10 @@ class Hierarchical(ChainModel, name="hierarchical"):
         """Return the module."""
         return HierarchicalModule(parts, self)
 
+    def level_sizes(self, parts: "Assembly") -> tuple[int, ...]:
+        """Return the sizes of z_1 and z_2."""
+        return self.sizes(parts.n_components)
+
     def sizes(self, n_components: int) -> tuple[int, ...]:
         """Return the sizes of z_1 and z_2."""
         return (n_components, self.upper or n_components)
@@ -87,12 +92,11 @@ class HierarchicalModule(ChainModule):
         self.generative.append(conditional(upper, *layers))
         self.decoder = spec.network.build_decoder(lower + upper, self.likelihood.param_shape)
 
-    def generate(self, z: Tensor) -> Distribution:
-        """p(x | z) for z (..., d), batch shape (..., *event), one factor per cell."""
-        p: Distribution = self.likelihood(self._body(self.decoder, z))
+    def _emit(self, levels: Sequence[Tensor], path: Path) -> Distribution:
+        p: Distribution = self.likelihood(self._body(self.decoder, torch.cat([*levels], -1)))
         return p
 
-    def _posterior(self, batch: Batch, generative: Sequence[Conditional]) -> tuple[Chain, Chain]:
+    def _posterior(self, batch: Batch, path: Path) -> tuple[Chain, Chain]:
         features = self._body(self.encoder, batch.x, batch.mask)  # (B, context)
         top = self.top(features)
         return (

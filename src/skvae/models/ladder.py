@@ -16,6 +16,7 @@ from skvae.models.chain import (
     ChainModel,
     ChainModule,
     Conditional,
+    Path,
     conditional,
     constant,
     detached,
@@ -89,6 +90,10 @@ class Ladder(ChainModel, name="ladder"):
         """Return the module."""
         return LadderModule(parts, self)
 
+    def level_sizes(self, parts: "Assembly") -> tuple[int, ...]:
+        """Return the sizes of the levels, that next to x first."""
+        return self.sizes(parts.n_components)
+
     def sizes(self, n_components: int) -> tuple[int, ...]:
         """Return the sizes of the levels, that next to x first."""
         upper = self.upper or (max(1, n_components // 2), max(1, n_components // 4))
@@ -116,12 +121,11 @@ class LadderModule(ChainModule):
             self.evident.append(DiagonalModule(size, features))
         self.decoder = spec.network.build_decoder(self.sizes[0], self.likelihood.param_shape)
 
-    def generate(self, z: Tensor) -> Distribution:
-        """p(x | z_1) for z (..., d), batch shape (..., *event), one factor per cell."""
-        p: Distribution = self.likelihood(self._body(self.decoder, z[..., : self.sizes[0]]))
+    def _emit(self, levels: Sequence[Tensor], path: Path) -> Distribution:
+        p: Distribution = self.likelihood(self._body(self.decoder, levels[0]))
         return p
 
-    def _posterior(self, batch: Batch, generative: Sequence[Conditional]) -> tuple[Chain, Chain]:
+    def _posterior(self, batch: Batch, path: Path) -> tuple[Chain, Chain]:
         features = self._body(self.encoder, batch.x, batch.mask)
         evident: list[Distribution] = []
         for upward, head in zip(self.upward, self.evident, strict=True):
@@ -129,7 +133,7 @@ class LadderModule(ChainModule):
             evident.append(head(features))
         fixed = [constant(law) for law in evident]
         return (
-            self._merged(evident, generative),
+            self._merged(evident, path.conditionals),
             self._merged(fixed, [detached(module) for module in self.generative]),
         )
 

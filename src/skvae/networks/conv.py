@@ -4,6 +4,7 @@ import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Self, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,7 @@ from skvae.spec import at_least
 
 __all__ = [
     "Conv",
+    "MapEncoder",
     "Residual",
     "Sizes",
     "Upsampling",
@@ -26,6 +28,7 @@ __all__ = [
 ]
 
 Sizes = tuple[int, ...]
+M = TypeVar("M", bound=nn.Module)
 
 CONVOLUTIONS: dict[int, Callable[..., nn.Module]] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 TRANSPOSED: dict[int, Callable[..., nn.Module]] = {
@@ -82,6 +85,17 @@ class Conv(Network, name="conv"):
         at_least(self.n_blocks, 0, "Conv: n_blocks")
         check_activation(self.activation)
 
+    @classmethod
+    def of(cls, event_shape: tuple[int, ...]) -> Self:
+        """Return the network for an event that has channels in front.
+
+        An event of two sizes is a signal with channels where the first is below 8, and otherwise
+        a grey image without a channel axis; one of one size is a signal.
+        """
+        if len(event_shape) == 2:
+            return cls(n_dims=1 if event_shape[0] < 8 else 2)
+        return cls(n_dims=min(max(1, len(event_shape) - 1), 3))
+
     def build_encoder(self, event_shape: tuple[int, ...]) -> Encoder:
         """Return the encoder's body.
 
@@ -95,6 +109,10 @@ class Conv(Network, name="conv"):
     def build_decoder(self, d: int, out_shape: tuple[int, ...]) -> nn.Module:
         """Return the decoder."""
         return ConvDecoder(d, out_shape, self)
+
+    def build_maps(self, event_shape: tuple[int, ...]) -> "MapEncoder":
+        """Return an encoder that also gives the maps of all levels."""
+        return MapEncoder(event_shape, self)
 
     def split(self, event_shape: tuple[int, ...]) -> tuple[int, Sizes]:
         """Return the number of channels of an event and the sizes of its sides."""
@@ -194,28 +212,56 @@ class Upsampling(nn.Module):
         return out
 
 
-class ConvEncoder(CenteredEncoder):
-    """Halves the maps level by level."""
+class MapEncoder(CenteredEncoder):
+    """Halves the maps level by level and gives those of every level.
+
+    Attributes
+    ----------
+    widths : list of int
+        Channels of the levels, the finest first.
+    levels : list of tuple of int
+        Sizes of their maps.
+    """
 
     def __init__(self, event_shape: tuple[int, ...], spec: Conv) -> None:
         channels, sides = spec.split(event_shape)
         super().__init__(event_shape)
-        levels = hidden_levels(sides)
-        widths = spec.widths(len(levels))
+        self.levels = hidden_levels(sides)
+        self.widths = spec.widths(len(self.levels))
+        self.out_features = self.widths[-1] * math.prod(self.levels[-1])
         self.shape = (channels, *sides)
-        self.out_features = widths[-1] * math.prod(levels[-1])
-        layers: list[nn.Module] = []
+        stages = []
         n_in, larger = channels, sides
-        for width, level in zip(widths, levels, strict=True):
-            layers.append(convolution(n_in, width, strides(larger, level)))
-            layers += residuals(spec, width)
+        for width, level in zip(self.widths, self.levels, strict=True):
+            halving = convolution(n_in, width, strides(larger, level))
+            stages.append(nn.Sequential(halving, *residuals(spec, width)))
             n_in, larger = width, level
-        layers += [normalization(n_in), ACTIVATIONS[spec.activation](), nn.Flatten()]
-        self.layers = in_fast_layout(nn.Sequential(*layers), spec.n_dims)
+        self.stages = in_fast_layout(nn.ModuleList(stages), spec.n_dims)
+
+    def maps(self, x: Tensor, mask: Tensor | None = None) -> list[Tensor]:
+        """Return the maps (B, width, *level) of each level for x (B, *event), the finest first."""
+        maps = [self.centered(x, mask).reshape(-1, *self.shape)]
+        for stage in self.stages:
+            maps.append(stage(maps[-1]))
+        return maps[1:]
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Return the coarsest maps as features (B, out_features)."""
+        return self.maps(x, mask)[-1].flatten(1)
+
+
+class ConvEncoder(MapEncoder):
+    """Reads the coarsest maps."""
+
+    def __init__(self, event_shape: tuple[int, ...], spec: Conv) -> None:
+        super().__init__(event_shape, spec)
+        self.last = nn.Sequential(
+            normalization(self.widths[-1]), ACTIVATIONS[spec.activation](), nn.Flatten()
+        )
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Return features (B, out_features) of x (B, *event)."""
-        features: Tensor = self.layers(self.centered(x, mask).reshape(-1, *self.shape))
+        features: Tensor = self.last(self.maps(x, mask)[-1])
         return features
 
 
@@ -259,7 +305,7 @@ def residuals(spec: Conv, channels: int) -> list[nn.Module]:
     return [Residual(channels, spec.n_dims, spec.activation) for _ in range(spec.n_blocks)]
 
 
-def in_fast_layout(module: nn.Module, n_dims: int) -> nn.Module:
+def in_fast_layout(module: M, n_dims: int) -> M:
     """Put the weights into the layout that convolutions are fast in; maps then follow."""
     layout = LAYOUTS.get(n_dims)
     return module if layout is None else module.to(memory_format=layout)  # type: ignore[call-overload]
