@@ -23,7 +23,6 @@ from skvae.models.chain import (
     detached,
     gaussian,
 )
-from skvae.models.ladder import product
 from skvae.networks import Conv
 from skvae.networks.base import ACTIVATIONS
 from skvae.networks.conv import (
@@ -53,8 +52,9 @@ class ConvLadder(ChainModel, name="conv_ladder"):
 
     Going down from a learned start, the model keeps maps that every level adds its z_i to:
     p(z_i | z_{i+1}, …, z_L) is read from them, and so is p(x | z). On the way up, x gives maps of
-    the same sizes; q(z_i | z_{i+1}, …, z_L, x) sees both, and is the product of what it reads
-    there and of p(z_i | z_{i+1}, …, z_L), weighted by their precisions, as in `Ladder` [2]_.
+    the same sizes; q(z_i | z_{i+1}, …, z_L, x) sees both, and is given relative to
+    p(z_i | z_{i+1}, …, z_L): shifted by so many of its standard deviations, and so much narrower
+    [2]_. (The product of `Ladder` has no gradient where x has no say yet, and collapses here.)
 
     Each level has ``n_components`` latent maps. A flat z holds those of the finest level first.
     The prior is that of the top level. `objectives.ELBO` gives its free bits to each map.
@@ -67,8 +67,9 @@ class ConvLadder(ChainModel, name="conv_ladder"):
     References
     ----------
     .. [1] Kingma et al., "Improving Variational Inference with Inverse Autoregressive Flow", 2016,
-       arXiv:1606.04934, section 5; Vahdat and Kautz, "NVAE", 2020, arXiv:2007.03898
-    .. [2] Sønderby et al., "Ladder Variational Autoencoders", 2016, arXiv:1602.02282
+       arXiv:1606.04934, section 5
+    .. [2] Vahdat and Kautz, "NVAE: A Deep Hierarchical Variational Autoencoder", 2020,
+       arXiv:2007.03898, section 3.2
     """
 
     n_levels: int = 1
@@ -117,11 +118,9 @@ class ConvLadderModule(ChainModule):
         self.resolutions = [r for r, _ in choice.maps(spec)]
         self.n_maps = spec.n_components
         *lower, top = [widths[r] for r in self.resolutions]
-        evident = [*(Head(2 * w, self.n_maps, network) for w in lower)]
+        evident = [Head(2 * w, self.n_maps, network) for w in lower]
         self.evident = nn.ModuleList([*evident, Head(top, self.n_maps, network)])
         self.generative.extend(Head(w, self.n_maps, network) for w in lower)
-        for head in self.generative:
-            nn.init.zeros_(head.get_parameter("layers.2.weight"))  # the levels start apart
         shapes = [(widths[r], *sizes[r]) for r in self.resolutions]
         self.decoder = TopDown(shapes, self.n_maps, self.likelihood.param_shape, network)
         for part in (self.evident, self.generative):
@@ -161,22 +160,22 @@ class ConvLadderModule(ChainModule):
             self.decoder.start.detach(),
         )
         return (
-            self._merged(maps, self.evident, path),
-            self._merged([m.detach() for m in maps], map(detached, self.evident), fixed_path),
+            self._given(maps, self.evident, path),
+            self._given([m.detach() for m in maps], map(detached, self.evident), fixed_path),
         )
 
-    def _merged(self, maps: list[Tensor], heads: Iterable[Function], path: Path) -> Chain:
+    def _given(self, maps: list[Tensor], heads: Iterable[Function], path: Path) -> Chain:
         """Return q, whose conditionals see the maps of x and those that come from above."""
         *lower, top = [
-            functools.partial(self._evidence_of, head, maps[r])
+            functools.partial(self._read, head, maps[r])
             for head, r in zip(heads, self.resolutions, strict=True)
         ]
-        merged = [*map(_product_of, lower, path.conditionals)]
-        return Chain(top(), merged, self.sizes, path.steps)
+        laws = [*map(_relative, lower, path.conditionals)]
+        return Chain(_law(top()), laws, self.sizes, path.steps)
 
-    def _evidence_of(self, head: Function, maps: Tensor, *above: Tensor) -> Distribution:
+    def _read(self, head: Function, maps: Tensor, *above: Tensor) -> Tensor:
         seen = [maps.expand(*a.shape[: a.ndim - maps.ndim], *maps.shape) for a in above]
-        return _law(self._body(head, torch.cat([*seen, *above], 1 - maps.ndim) if above else maps))
+        return self._body(head, torch.cat([*seen, *above], 1 - maps.ndim) if above else maps)
 
     def _grouped(self, kl: Tensor) -> Tensor:
         if kl.shape[-1] == 1:
@@ -247,7 +246,10 @@ class Descent(nn.Module):
 
 
 class Head(nn.Module):
-    """From maps (..., width, *sizes) to mean and log-variance of latent maps, (..., 2 d)."""
+    """From maps (..., width, *sizes) to mean and log-variance of latent maps, (..., 2 d).
+
+    Both are 0 before training, so that q and p are equal at every level.
+    """
 
     def __init__(self, width: int, n_maps: int, network: Conv) -> None:
         super().__init__()
@@ -257,6 +259,8 @@ class Head(nn.Module):
             ACTIVATIONS[network.activation](),
             convolution(width, 2 * n_maps, (1,) * network.n_dims),
         )
+        for parameter in self.layers[-1].parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, maps: Tensor) -> Tensor:
         """Return the parameters; those of the means come first."""
@@ -288,8 +292,12 @@ class MapsToEvent(nn.Module):
         return out.reshape(*lead, *self.out_shape)
 
 
-def _product_of(seen: Function, expected: Conditional) -> Conditional:
-    return lambda above: product(seen(above), expected(above))
+def _relative(read: Function, expected: Conditional) -> Conditional:
+    def law_given(above: Tensor) -> Distribution:
+        p, own = expected(above), _law(read(above))
+        return gaussian(p.mean + p.stddev * own.mean, p.stddev * own.stddev)
+
+    return law_given
 
 
 def _law(parameters: Tensor) -> Distribution:
