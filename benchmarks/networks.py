@@ -55,7 +55,7 @@ ROWS = {
             **CONV,
             "n_components": 4,
             "model": models.ConvLadder(),
-            "max_epochs": 45,
+            "max_epochs": 32,
         },
     ),
 }
