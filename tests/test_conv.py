@@ -8,14 +8,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skvae import VAE, datasets, likelihoods, load, rng, testing
+from skvae import VAE, likelihoods, load, rng, testing
 from skvae.estimators._core import choose_network
 from skvae.exceptions import ParameterError
 from skvae.networks import MLP, Conv
 from skvae.networks.conv import Residual, Upsampling, convolution, hidden_levels
 
-DIGITS = datasets.load_digits()
-X = DIGITS.X_train.reshape(-1, 1, 8, 8).astype(np.float32) / 16
+X = np.zeros((128, 1, 8, 8), np.float32)  # the upper or the lower half is lit
+X[::2, :, :4] = X[1::2, :, 4:] = 1
 
 
 def built(spec, event_shape, d=3):
@@ -193,19 +193,21 @@ def test_bad_choices_are_named():
 
 # -- in a model -----------------------------------------------------------------------------------
 
-SMALL = {"network": Conv(channels=8), "batch_size": 64, "max_epochs": 6, "random_state": 0}
+SMALL = {"network": Conv(channels=8), "batch_size": 16, "max_epochs": 10}
+SMALL |= {"learning_rate": 0.01, "random_state": 0}
 
 
 @pytest.fixture(scope="module")
 def fitted():
-    return VAE(6, likelihood="bernoulli", **SMALL).fit(X)
+    return VAE(6, likelihood="bernoulli", early_stopping=False, **SMALL).fit(X)
 
 
 def test_it_learns_more_than_the_mean(fitted):
-    mean = np.clip(X.mean(0), 1e-6, 1 - 1e-6)
-    entropy = -(X * np.log(mean) + (1 - X) * np.log1p(-mean)).sum((1, 2, 3)).mean()
-    assert -fitted.history_["valid_elbo"][-1] < entropy - 3
-    assert fitted.reconstruct(X[:2]).shape == (2, 1, 8, 8)
+    mean = X.mean(0)
+    nats = -np.nan_to_num(X * np.log(mean) + (1 - X) * np.log1p(-mean)).sum((1, 2, 3)).mean()
+    assert nats == pytest.approx(64 * np.log(2))
+    assert -fitted.history_["train_elbo"][-1] < nats / 2
+    assert fitted.inverse_transform(fitted.transform(X[:2])).shape == (2, 1, 8, 8)
     assert fitted.sample(3, random_state=0).shape == (3, 1, 8, 8)
 
 
@@ -225,8 +227,8 @@ def test_scores_do_not_depend_on_the_company(fitted):
 
 def test_bfloat16_and_other_likelihoods_train():
     for likelihood, data in (
-        (likelihoods.DiscretizedLogisticMixture(n_components=2), np.round(X[:200] * 255)),
-        (likelihoods.Gaussian(), X[:200]),
+        (likelihoods.DiscretizedLogisticMixture(n_mixtures=2), X * 255),
+        (likelihoods.Gaussian(), X),
     ):
         vae = VAE(3, likelihood=likelihood, precision="bfloat16", **SMALL)
         vae.set_params(max_epochs=2).fit(data)

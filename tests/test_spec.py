@@ -42,6 +42,7 @@ SPECS = [
     priors.Flow(kind="maf", n_transforms=2),
     priors.Flow(kind="planar", n_transforms=2),
     priors.Sphere(),
+    networks.Conv(n_dims=1, channels=4, n_blocks=2, activation="relu"),
     networks.MLP((3, 4), activation="relu"),
     networks.MLP((), batch_norm=True),
     objectives.ELBO(beta=0.5, warmup=10, free_bits=0.1),
@@ -60,6 +61,7 @@ SPECS = [
     objectives.MMD(2.0, "rbf"),
     objectives.TotalCorrelation(2.0),
     models.OneLevel(),
+    models.ConvLadder(n_levels=2),
     models.Hierarchical(upper=3, hidden_layer_sizes=(), activation="tanh", batch_norm=True),
     models.Ladder(upper=(3, 2), hidden_layer_sizes=(5, 4), activation="relu", batch_norm=False),
     Assembly(
