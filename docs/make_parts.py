@@ -20,6 +20,8 @@ FAMILIES = {
     "Penalties, added to an objective": (objectives.Penalty, "name"),
 }
 
+EVENT, NETWORK = (1, 9, 9), networks.Conv()  # what all models can take
+
 
 def specs(family):
     """All classes of a family that this library defines, by name."""
@@ -37,7 +39,7 @@ def refusal(model, posterior):
     space = {"real": "standard", "sphere": "sphere", "one_hot": "categorical"}[posterior.space]
     prior = priors.Prior.resolve(space)
     try:
-        models.Assembly((4,), 4, likelihoods.Gaussian(), posterior, prior, networks.MLP(), model)
+        models.Assembly(EVENT, 4, likelihoods.Gaussian(), posterior, prior, NETWORK, model)
     except ParameterError as error:
         return re.split(r": (?=the)", str(error))[1].split(". Use")[0]
     return None
