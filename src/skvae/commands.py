@@ -333,6 +333,9 @@ def demo(
     dataset: Annotated[
         Literal["mnist", "fashion-mnist", "digits"], Parameter(help="Which images.")
     ] = "mnist",
+    network: Annotated[
+        Literal["mlp", "conv"], Parameter(help="Bodies of encoder and decoder.")
+    ] = "mlp",
     quick: Annotated[
         bool, Parameter(negative=(), help="Fewer rows and epochs: under a minute or so.")
     ] = False,
@@ -353,6 +356,7 @@ def demo(
     metrics = demonstration.run(
         dataset,
         out,
+        network=network,
         quick=quick,
         seed=random_state,
         announce=announce,
