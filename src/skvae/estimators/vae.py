@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -18,29 +17,24 @@ from skvae.estimators._base import (
     Rows,
     Seed,
     at_least,
-    from_json,
     joined,
     seed_of,
-    to_json,
 )
 from skvae.estimators._containers import container_of, fill_frame, to_numpy
-from skvae.estimators._scores import Scores
-from skvae.exceptions import DataError, ModelFileError, ParameterError, TrainingDivergedError
+from skvae.estimators._keep import Kept
+from skvae.exceptions import DataError, ParameterError, TrainingDivergedError
 from skvae.spec import Spec
 
 if TYPE_CHECKING:
-    import torch
-
     from skvae.callbacks import History
     from skvae.distributed import World
     from skvae.estimators._core import Kind
     from skvae.estimators._fit_rows import FitRows
-    from skvae.likelihoods import Likelihood
 
 __all__ = ["VAE"]
 
 
-class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Scores):  # type: ignore[misc]
+class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Kept):  # type: ignore[misc]
     """Variational autoencoder [1]_: generate, look, fill in, and score.
 
     An encoder gives a Gaussian q(z | x) for each row, a decoder gives p(x | z), and both are
@@ -180,10 +174,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Scores):  # type: i
         "verbose": ["verbose"],
     }
 
-    n_features_in_: int
-    likelihood_: Likelihood
     history_: History
-    n_iter_: int
 
     def __init__(
         self,
@@ -502,64 +493,6 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Scores):  # type: i
         if n_draws is None:
             return fill_frame(rows, filled, missing)
         return [fill_frame(rows, one, missing) for one in filled]
-
-    # -- keep -----------------------------------------------------------------------------
-
-    def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
-        """Write the model as one safe file; `skvae.load` reads it back.
-
-        Parameters
-        ----------
-        path : path
-            Usually ``*.safetensors``.
-        overwrite : bool
-            Replace an existing file (atomically).
-
-        Raises
-        ------
-        FileExistsError
-            The file exists and ``overwrite`` is False.
-        OSError
-            It could not be written; an older file is intact.
-        """
-        from skvae import serialization
-
-        check_is_fitted(self)
-        manifest, tensors = self._core.state()
-        manifest |= {
-            "estimator": type(self).__name__,
-            "params": {
-                k: to_json(k, v)
-                for k, v in self.get_params(deep=False).items()
-                if k != "checkpoint"  # a place on this machine
-            },
-            "history": self.history_.rows,
-            "feature_names": list(getattr(self, "feature_names_in_", [])) or None,
-            "container": self._container,
-            "flat": self._flat,
-            "dtype": self._dtype,
-        }
-        serialization.write(path, manifest, tensors, overwrite=overwrite)
-
-    @classmethod
-    def _from_manifest(cls, manifest: dict[str, Any], tensors: dict[str, torch.Tensor]) -> Self:
-        from skvae.callbacks import History
-        from skvae.estimators._core import Core, pick_device
-
-        params = {k: from_json(v) for k, v in manifest["params"].items()}
-        self = cls(**params | {"checkpoint": None})  # a file must not choose where to write
-        self._validate_params()
-        self._core = Core.from_state(manifest, tensors, pick_device("auto"))
-        self.likelihood_ = self._core.spec.likelihood
-        self.event_shape_ = self._core.spec.event_shape
-        self.n_features_in_ = self._core.n_features
-        self._recall_form(manifest)
-        rows = manifest["history"]
-        if not all(isinstance(v, int | float) for row in rows for v in row.values()):
-            raise ModelFileError("its history holds something that is not a number.")
-        self.history_ = History(rows)
-        self.n_iter_ = max(1, len(self.history_))
-        return self
 
     @property
     def _n_features_out(self) -> int:
