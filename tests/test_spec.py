@@ -42,6 +42,7 @@ SPECS = [
     priors.Flow(kind="maf", n_transforms=2),
     priors.Flow(kind="planar", n_transforms=2),
     priors.Sphere(),
+    networks.Custom(),
     networks.MLP((3, 4), activation="relu"),
     networks.MLP((), batch_norm=True),
     objectives.ELBO(beta=0.5, warmup=10, free_bits=0.1),

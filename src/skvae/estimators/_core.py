@@ -391,9 +391,13 @@ class Core:
 
     @classmethod
     def from_state(
-        cls, manifest: dict[str, Any], tensors: dict[str, Tensor], device: torch.device
+        cls,
+        manifest: dict[str, Any],
+        tensors: dict[str, Tensor],
+        device: torch.device,
+        network: Network | None = None,
     ) -> Self:
-        """Rebuild what `state` described.
+        """Rebuild what `state` described; of modules of the user's it cannot.
 
         Raises
         ------
@@ -401,6 +405,7 @@ class Core:
             Names, shapes or types of the tensors are not those of the model.
         """
         spec = Assembly.from_json(manifest["model"])
+        spec = spec.replace(network=spec.network.restored(network))
         if manifest["binarize"] not in (None, "threshold", "stochastic"):
             raise ModelFileError(f"binarize={manifest['binarize']!r:.80} is not known.")
         if type(manifest["seed"]) is not int or manifest["seed"] < 0:

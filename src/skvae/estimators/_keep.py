@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     import torch
 
     from skvae.likelihoods import Likelihood
+    from skvae.networks import Network
+    from skvae.spec import Spec
 
 __all__ = ["Kept"]
 
@@ -24,6 +26,7 @@ class Kept(Scores):
 
     n_features_in_: int
     n_iter_: int
+    network: str | Spec
     likelihood_: Likelihood
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
@@ -63,14 +66,21 @@ class Kept(Scores):
         serialization.write(path, manifest, tensors, overwrite=overwrite)
 
     @classmethod
-    def _from_manifest(cls, manifest: dict[str, Any], tensors: dict[str, torch.Tensor]) -> Self:
+    def _from_manifest(
+        cls,
+        manifest: dict[str, Any],
+        tensors: dict[str, torch.Tensor],
+        network: Network | None,
+    ) -> Self:
         from skvae.callbacks import History
         from skvae.estimators._core import Core, pick_device
 
         params = {k: from_json(v) for k, v in manifest["params"].items()}
         self = cls(**params | {"checkpoint": None})  # a file must not choose where to write
         self._validate_params()
-        self._core = Core.from_state(manifest, tensors, pick_device("auto"))
+        self._core = Core.from_state(manifest, tensors, pick_device("auto"), network)
+        if network is not None:
+            self.network = network
         self.likelihood_ = self._core.spec.likelihood
         self.event_shape_ = self._core.spec.event_shape
         self.n_features_in_ = self._core.n_features

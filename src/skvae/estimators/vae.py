@@ -64,7 +64,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Kept):  # type: ign
     network : str or spec, default="auto"
         Bodies of encoder and decoder: ``"mlp"`` with ``hidden_layer_sizes``, or a spec such as
         ``networks.MLP((500, 500), activation="relu")``, for which ``hidden_layer_sizes`` is
-        ignored.
+        ignored. ``networks.Custom(encoder=..., decoder=...)`` takes any torch modules.
     model : str or spec, default="vae"
         How the parts are wired: ``"vae"`` has one latent vector; ``"ladder"`` and
         ``"hierarchical"`` have several, each given the one above, with ``n_components`` in the

@@ -85,7 +85,7 @@ class HierarchicalModule(ChainModule):
         self.top = DiagonalModule(upper, features)
         self.lower = conditional(features + upper, *layers)
         self.generative.append(conditional(upper, *layers))
-        self.decoder = spec.network.build_decoder(lower + upper, self.likelihood.param_shape)
+        self.decoder = self._build_decoder(lower + upper)
 
     def generate(self, z: Tensor) -> Distribution:
         """p(x | z) for z (..., d), batch shape (..., *event), one factor per cell."""

@@ -114,7 +114,7 @@ class LadderModule(ChainModule):
             self.generative.append(conditional(size, widths, below, activation, norm))
             features = (features, *widths)[-1]
             self.evident.append(DiagonalModule(size, features))
-        self.decoder = spec.network.build_decoder(self.sizes[0], self.likelihood.param_shape)
+        self.decoder = self._build_decoder(self.sizes[0])
 
     def generate(self, z: Tensor) -> Distribution:
         """p(x | z_1) for z (..., d), batch shape (..., *event), one factor per cell."""

@@ -8,11 +8,13 @@ from skvae.networks.base import (
     dense_layers,
     running_statistics,
 )
+from skvae.networks.custom import Custom
 from skvae.networks.mlp import MLP
 
 __all__ = [
     "MLP",
     "BatchNorm",
+    "Custom",
     "Encoder",
     "Network",
     "check_activation",
