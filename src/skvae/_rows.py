@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from skvae.exceptions import DataError, MissingExtraError
 
-__all__ = ["Divided", "NpyRows", "ParquetRows", "Rows", "Without", "open_rows"]
+__all__ = ["ChannelsFirst", "Divided", "NpyRows", "ParquetRows", "Rows", "Without", "open_rows"]
 
 Array = NDArray[Any]
 
@@ -303,6 +303,28 @@ class Divided(_View):
     def block(self, i: int) -> Array:
         """Read block i."""
         return np.asarray(self.rows.block(i) / self.dtype.type(self.by))
+
+
+class ChannelsFirst(_View):
+    """Rows of (*space, c) as rows of (c, *space).
+
+    Parameters
+    ----------
+    rows : Rows
+    event : tuple of int
+        Their shape, (*space, c), which flat rows do not have of their own.
+    """
+
+    def __init__(self, rows: Rows, event: tuple[int, ...]) -> None:
+        super().__init__(rows)
+        self._event = event
+        self.event_shape = (event[-1], *event[:-1])
+
+    def block(self, i: int) -> Array:
+        """Read block i."""
+        block = self.rows.block(i)
+        rows = block.reshape(len(block), *self._event)
+        return np.moveaxis(rows, -1, 1).reshape(block.shape)
 
 
 class Without(_View):

@@ -188,6 +188,8 @@ def _fit(
         if isinstance(X, files.Rows)
         else (len(X.values), X.values.shape[1:])
     )
+    if event_shape is not None and parameters.get("channels_last"):
+        event_shape = (*event_shape[1:], event_shape[0])  # of one channel, so the cells are alike
     if parameters.get("event_shape") is None:
         parameters["event_shape"] = event_shape
     if not options.quiet:

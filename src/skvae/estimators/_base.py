@@ -15,6 +15,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import validate_data
 
 from skvae import files
+from skvae._rows import ChannelsFirst
 from skvae.estimators._containers import (
     CONTAINERS,
     check_finite,
@@ -22,6 +23,14 @@ from skvae.estimators._containers import (
     container_of,
     to_container,
     to_numpy,
+)
+from skvae.estimators._layout import (
+    channels_first,
+    channels_last,
+    check_event,
+    inward,
+    outward,
+    warn_of_order,
 )
 from skvae.exceptions import DataError, ModelFileError, ParameterError
 from skvae.spec import Spec
@@ -51,11 +60,12 @@ Seed = int | np.random.RandomState | np.random.Generator | None
 class Face(BaseEstimator):  # type: ignore[misc]
     """An estimator that holds a `Core` and takes and returns what its users have.
 
-    Subclasses have the parameters ``event_shape``, ``early_stopping``,
+    Subclasses have the parameters ``event_shape``, ``channels_last``, ``early_stopping``,
     ``validation_fraction`` and ``random_state``.
     """
 
     event_shape: tuple[int, ...] | None
+    channels_last: bool
     early_stopping: bool | Literal["auto"]
     validation_fraction: float
     random_state: Seed
@@ -76,6 +86,8 @@ class Face(BaseEstimator):  # type: ignore[misc]
         X = to_numpy(X)
         shape = np.shape(X)
         if len(shape) > 2:
+            if not reset and len(self._given_event) > 1:
+                check_event(tuple(shape[1:]), self._given_event, type(self).__name__)
             X = np.reshape(X, (shape[0], -1))
         with warnings.catch_warnings():
             if columns is not None:  # of a table, whose names were compared above
@@ -97,7 +109,16 @@ class Face(BaseEstimator):  # type: ignore[misc]
             self._learn_form(shape, values)
             if columns is not None:
                 self.feature_names_in_ = np.array(columns, dtype=object)
-        return values
+        return inward(values, self.event_shape_) if self._channels_last else values
+
+    @property
+    def _given_event(self) -> tuple[int, ...]:
+        """Shape of one row as users have it."""
+        return channels_last(self.event_shape_) if self._channels_last else self.event_shape_
+
+    def _outward(self, values: Array) -> Array:
+        """Return rows (..., D) in the order of the cells that users have."""
+        return outward(values, self.event_shape_) if self._channels_last else values
 
     @property
     def _advice(self) -> str:
@@ -127,7 +148,10 @@ class Face(BaseEstimator):  # type: ignore[misc]
                     f"event_shape={self.event_shape!r} has {int(np.prod(event))} cells, but X has "
                     f"{values.shape[1]} features per row."
                 )
-        self.event_shape_ = event
+        self._channels_last = bool(self.channels_last)
+        if not self._channels_last:
+            warn_of_order(event)
+        self.event_shape_ = channels_first(event) if self._channels_last else event
         self._flat = len(shape) <= 2
         self._dtype = values.dtype.name
 
@@ -139,6 +163,7 @@ class Face(BaseEstimator):  # type: ignore[misc]
             (names is None or (named and len(names) == self.n_features_in_))
             and manifest["container"] in CONTAINERS
             and manifest["flat"] in (True, False)
+            and manifest.get("channels_last", False) in (True, False)
             and manifest["dtype"] in ("float32", "float64")
         ):
             raise ModelFileError("what it says of the form of the data makes no sense.")
@@ -146,10 +171,12 @@ class Face(BaseEstimator):  # type: ignore[misc]
             self.feature_names_in_ = np.array(names, dtype=object)
         self._container, self._flat = manifest["container"], bool(manifest["flat"])
         self._dtype = manifest["dtype"]
+        self._channels_last = bool(manifest.get("channels_last", False))
 
     def _contained(self, values: Array) -> Any:
+        values = self._outward(values)
         if not self._flat:
-            return values.reshape(len(values), *self.event_shape_)
+            return values.reshape(len(values), *self._given_event)
         return to_container(values, self._container, getattr(self, "feature_names_in_", None))
 
     def _rows_to_fit(self, X: Any, *, reset: bool = False, world: World | None = None) -> FitRows:
@@ -162,6 +189,8 @@ class Face(BaseEstimator):  # type: ignore[misc]
         else:  # the cells are checked when they are first read
             form = np.zeros((1, *stream.event_shape), stream.dtype)
             self._validated(files.Table(form, stream.columns), reset=reset)
+            if self._channels_last:
+                stream = ChannelsFirst(stream, self._given_event)
         seed = self._core.seed if not reset else seed_of(self.random_state)
         if reset and world is not None:  # every process asks, so that its generator moves on
             own = seed

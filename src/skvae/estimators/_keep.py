@@ -61,6 +61,7 @@ class Kept(Scores):
             "feature_names": list(getattr(self, "feature_names_in_", [])) or None,
             "container": self._container,
             "flat": self._flat,
+            "channels_last": self._channels_last,
             "dtype": self._dtype,
         }
         serialization.write(path, manifest, tensors, overwrite=overwrite)

@@ -82,6 +82,9 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Kept):  # type: ign
     event_shape : tuple of int or None, default=None
         Shape of one row where rows come flat, for example ``(1, 28, 28)``. Arrays of more than
         two dimensions bring their own.
+    channels_last : bool, default=False
+        Whether rows (and ``event_shape``) are (h, w, c) instead of (c, h, w), or (length, c), or
+        volumes with the channels last. What comes back is like that, too.
     max_epochs : int or "auto", default="auto"
         Passes over the training rows; ``"auto"`` gives about 6,000 updates (20 to 2,000 passes).
     batch_size : int or "auto", default="auto"
@@ -124,7 +127,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Kept):  # type: ign
     feature_names_in_ : ndarray of str, shape (n_features_in_,)
         Column names, where X had them.
     event_shape_ : tuple of int
-        Shape of one row as the network sees it.
+        Shape of one row as the network sees it, channels first.
     likelihood_ : spec
         The likelihood, also where it was chosen by ``"auto"``.
     history_ : History
@@ -159,6 +162,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Kept):  # type: ign
         "objective": [str, Spec],
         "binarize": [StrOptions({"threshold", "stochastic"}), None],
         "event_shape": [tuple, list, None],
+        "channels_last": ["boolean"],
         "max_epochs": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
         "batch_size": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
         "learning_rate": [Interval(Real, 0, None, closed="neither")],
@@ -189,6 +193,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Kept):  # type: ign
         objective: str | Spec = "elbo",
         binarize: Literal["threshold", "stochastic"] | None = None,
         event_shape: tuple[int, ...] | None = None,
+        channels_last: bool = False,
         max_epochs: int | Literal["auto"] = "auto",
         batch_size: int | Literal["auto"] = "auto",
         learning_rate: float = 0.002,
@@ -213,6 +218,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Kept):  # type: ign
         self.objective = objective
         self.binarize = binarize
         self.event_shape = event_shape
+        self.channels_last = channels_last
         self.max_epochs = max_epochs
         self.batch_size = batch_size
         self.learning_rate = learning_rate
@@ -483,13 +489,13 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Kept):  # type: ign
         seed = self._core.seed if n_draws is None else seed_of(random_state)
         rows: Any = files.in_memory(X)
         values = self._validated(rows, allow_nan=True)
-        filled = self._core.impute(
-            values, n_draws, n_samples=n_samples, seed=seed, kind=_kind(kind)
+        filled = self._outward(
+            self._core.impute(values, n_draws, n_samples=n_samples, seed=seed, kind=_kind(kind))
         )
         if container_of(rows) == "numpy":
             shape = rows.values.shape if isinstance(rows, files.Table) else np.shape(rows)
             return filled.reshape(*filled.shape[:-2], *shape)
-        missing = np.isnan(values)
+        missing = np.isnan(self._outward(values))
         if n_draws is None:
             return fill_frame(rows, filled, missing)
         return [fill_frame(rows, one, missing) for one in filled]
