@@ -1,12 +1,19 @@
 """Images: where their channels are, what they take in memory, and folders of files."""
 
+import tracemalloc
+
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
-from skvae import VAE, load, plot
+from skvae import VAE, data, load, plot
+from skvae.data import Source, Transform
+from skvae.estimators._fit_rows import InMemory
 from skvae.exceptions import DataError, DataWarning, ModelFileError, ParameterError
+from skvae.likelihoods import Likelihood
 
+CPU = torch.device("cpu")
 SMALL = {"n_components": 2, "hidden_layer_sizes": (5,), "max_epochs": 2, "random_state": 0}
 SHAPES = {"sequence": (7, 2), "image": (4, 5, 3), "volume": (3, 2, 4, 2)}
 
@@ -173,3 +180,154 @@ def test_a_last_axis_like_channels_gets_a_hint_at_fit(shape, warns, recwarn):
     recwarn.clear()
     VAE(channels_last=True, **SMALL | {"max_epochs": 1}).fit(X)
     assert not len(recwarn)
+
+
+# -- memory ------------------------------------------------------------------------------------
+
+
+SMALL_TYPES = ("bool", "uint8", "int8", "int16", "float16")
+
+
+def small_rows(dtype, n=50):
+    X = np.random.default_rng(0).integers(-128, 128, (n, 6))
+    X[0] = -128  # whose magnitude is no int8
+    return {
+        "bool": X > 0,
+        "uint8": X + 128,
+        "float16": X / 7,
+    }.get(dtype, X).astype(dtype)  # fmt: skip
+
+
+def batches(rows, transform, binarize=None):
+    source = rows.source(transform, (2, 3), binarize=binarize, seed=4)
+    every = [*source.batches(1, 8, CPU), *source.in_order(16, CPU)]
+    return source.x.dtype, [b.x for b in every]
+
+
+@pytest.mark.parametrize("dtype", SMALL_TYPES)
+@pytest.mark.parametrize("mode", ["none", "shared", "per_feature"])
+def test_small_types_stay_small_and_give_the_same_batches(dtype, mode):
+    X = small_rows(dtype)
+    small, large = InMemory(X, 3), InMemory(X.astype(np.float32), 3)
+    first, second = small.transform(mode), large.transform(mode)
+    assert np.array_equal(first.shift, second.shift)
+    assert np.array_equal(first.unit, second.unit)
+    assert np.array_equal(small.mean(), large.mean())
+    assert np.array_equal(small.some(7), large.some(7))
+    assert (small.binary, small.varied) == (large.binary, large.varied)
+    for part, same in zip(small.hold_out(9), large.hold_out(9), strict=True):
+        assert part.X.dtype == dtype
+        assert np.array_equal(part.X, same.X)
+    held, got = batches(small, first)
+    _, expected = batches(large, second)
+    assert held == getattr(torch, dtype)
+    for one, same in zip(got, expected, strict=True):
+        assert one.dtype == torch.float32
+        assert one.shape[1:] == (2, 3)
+        assert torch.equal(one, same)
+
+
+@pytest.mark.parametrize("binarize", ["threshold", "stochastic"])
+@pytest.mark.parametrize("dtype", ["bool", "uint8", "float16"])
+def test_small_types_are_binarised_as_floats_are(dtype, binarize):
+    X = np.random.default_rng(0).random((50, 6))
+    X = (X if dtype == "float16" else X > 0.5).astype(dtype)
+    identity = Transform(np.zeros(6), np.ones(6))
+    _, got = batches(InMemory(X, 3), identity, binarize)
+    _, expected = batches(InMemory(X.astype(np.float32), 3), identity, binarize)
+    assert all(map(torch.equal, got, expected))
+    assert {v for x in got for v in x.unique().tolist()} == {0.0, 1.0}
+
+
+def test_grey_levels_are_told_from_finer_ones_in_every_chunk():
+    X = np.tile(np.arange(256) / 255, (40, 1)).astype(np.float32)
+    exact = Source(torch.from_numpy(X), binarize="stochastic").x
+    assert exact.dtype == torch.uint8
+    assert torch.equal(exact[0], torch.arange(256, dtype=torch.uint8))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(data, "ROWS_PER_CHUNK", 16)
+        X[39, 100] += 0.1 / 255
+        assert Source(torch.from_numpy(X), binarize="stochastic").x.dtype == torch.float32
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "bool"])
+def test_a_fit_on_a_small_type_is_that_on_floats(dtype):
+    X = small_rows(dtype)
+    settings = SMALL | {"likelihood": "gaussian", "validation_fraction": 0.3}
+    small, large = VAE(**settings).fit(X), VAE(**settings).fit(X.astype(np.float32))
+    assert np.array_equal(small.transform(X), large.transform(X))
+    assert small.transform(X).dtype == np.float32
+    assert small.sample(2, random_state=0).dtype == np.float32
+    assert np.array_equal(small.sample(2, random_state=0), large.sample(2, random_state=0))
+    images = X.reshape(50, 1, 3, 2)
+    turned = VAE(channels_last=True, **settings).fit(np.moveaxis(images, 1, -1))
+    assert np.array_equal(turned.transform(X), small.transform(X))
+
+
+def test_values_that_are_not_allowed_are_found_in_small_types_too():
+    X = small_rows("uint8")
+    bad = np.zeros((9000, 3), dtype=np.uint8)
+    bad[0, 1], bad[8999, 2] = 255, 7
+    with pytest.raises(DataError, match=r"X\[0, 1\] = 255, .* \(found 0 to 255\)"):
+        VAE(likelihood="bernoulli", **SMALL).fit(bad)
+    bad[0, 1] = 1
+    with pytest.raises(DataError, match=r"X\[8999, 2\] = 7"):
+        VAE(likelihood="bernoulli", **SMALL).fit(bad)
+    with pytest.raises(DataError, match="Negative values"):
+        VAE(likelihood="poisson", **SMALL).fit(small_rows("int8"))
+    broken = X.astype(np.float16)
+    broken[3, 2] = np.nan
+    with pytest.raises(DataError, match="row 3, column 2"):
+        VAE(**SMALL).fit(broken)
+
+
+def test_what_a_fit_goes_on_with_is_known_by_its_scaling_too():
+    X = torch.zeros(3, 2, dtype=torch.uint8)
+    plain = Source(X).identity()
+    assert len(plain) == 1
+    scaled = Source(X, transform=Transform(np.ones(2), np.full(2, 3.0))).identity()
+    assert [t.tolist() for t in scaled] == [X.tolist(), [1, 1], [3, 3]]
+
+
+def test_rows_that_need_nothing_are_not_copied():
+    X = small_rows("float16").astype(np.float32)
+    identity = Transform(np.zeros(6), np.ones(6))
+    source = InMemory(X, 0).source(identity, (6,), binarize=None, seed=0)
+    assert source.x.data_ptr() == X.ctypes.data
+    X.flags.writeable = False
+    read_only = InMemory(X, 0).source(identity, (6,), binarize=None, seed=0)
+    assert torch.equal(read_only.x, source.x)
+    fortran = InMemory(np.asfortranarray(X), 0).source(identity, (6,), binarize=None, seed=0)
+    assert fortran.x.is_contiguous()
+    for shift, unit in ((1.0, 1.0), (0.0, 2.0)):
+        transform = Transform(np.full(6, shift), np.full(6, unit))
+        assert not transform.is_identity
+        scaled = InMemory(X, 0).source(transform, (6,), binarize=None, seed=0)
+        assert torch.equal(scaled.x, (torch.from_numpy(X.copy()) - shift) / unit)
+
+
+@pytest.mark.parametrize("likelihood", ["gaussian", "poisson"])
+def test_many_bytes_are_never_a_float_array(likelihood):
+    X = np.random.default_rng(0).integers(0, 256, (60_000, 784), dtype=np.uint8)
+    vae = VAE(likelihood=likelihood, **SMALL)
+    tracemalloc.start()
+    try:
+        rows = vae._rows_to_fit(X, reset=True)
+        train, valid = vae._hold_out(rows)
+        spec = Likelihood.resolve(likelihood)
+        rows.check(spec)
+        transform = rows.transform(spec.standardize)
+        rows.mean()
+        assert not rows.binary
+        assert rows.varied
+        source = train.source(transform, (1, 28, 28), binarize=None, seed=0)
+        next(source.batches(0, 256, CPU))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert source.x.dtype == torch.uint8
+    assert len(source) == 54_000
+    assert len(valid) == 6_000
+    # The rows that are trained on and a chunk in float64 with what is computed from it; a float32
+    # copy alone would be 188 MB.
+    assert peak < 170e6

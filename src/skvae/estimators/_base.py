@@ -21,8 +21,10 @@ from skvae.estimators._containers import (
     check_finite,
     column_names,
     container_of,
+    is_compact,
     to_container,
     to_numpy,
+    widened,
 )
 from skvae.estimators._layout import (
     channels_first,
@@ -73,9 +75,12 @@ class Face(BaseEstimator):  # type: ignore[misc]
     _core: Core
 
     def _validated(
-        self, X: Any, *, reset: bool = False, allow_nan: bool = False
-    ) -> NDArray[np.floating]:
-        """Check X and return it flat, (n, D), float32 or float64; ``reset`` learns its form."""
+        self, X: Any, *, reset: bool = False, allow_nan: bool = False, compact: bool = False
+    ) -> Array:
+        """Check X and return it flat, (n, D), float32 or float64; ``reset`` learns its form.
+
+        ``compact`` keeps arrays of small types as they are.
+        """
         if reset:
             self._validate_params()
             self._container = container_of(X)
@@ -84,6 +89,8 @@ class Face(BaseEstimator):  # type: ignore[misc]
         if isinstance(X, files.Table):
             X, columns = self._unpack_table(X, reset=reset)
         X = to_numpy(X)
+        compact = compact and is_compact(X)
+        X = X if compact else widened(X)
         shape = np.shape(X)
         if len(shape) > 2:
             if not reset and len(self._given_event) > 1:
@@ -92,11 +99,11 @@ class Face(BaseEstimator):  # type: ignore[misc]
         with warnings.catch_warnings():
             if columns is not None:  # of a table, whose names were compared above
                 warnings.filterwarnings("ignore", "X does not have valid feature names")
-            values: NDArray[np.floating] = validate_data(
+            values: Array = validate_data(
                 self,
                 X,
                 reset=reset,
-                dtype=[np.float64, np.float32],
+                dtype=None if compact else [np.float64, np.float32],
                 ensure_all_finite=False,
             )
         check_finite(
@@ -153,7 +160,7 @@ class Face(BaseEstimator):  # type: ignore[misc]
             warn_of_order(event)
         self.event_shape_ = channels_first(event) if self._channels_last else event
         self._flat = len(shape) <= 2
-        self._dtype = values.dtype.name
+        self._dtype = widened(values[:0]).dtype.name
 
     def _recall_form(self, manifest: dict[str, Any]) -> None:
         """Take from a file what `_validated` learned of the data."""
@@ -185,7 +192,7 @@ class Face(BaseEstimator):  # type: ignore[misc]
 
         stream = files.stream_of(X)
         if stream is None:
-            values = self._validated(X, reset=reset)
+            values = self._validated(X, reset=reset, compact=True)
         else:  # the cells are checked when they are first read
             form = np.zeros((1, *stream.event_shape), stream.dtype)
             self._validated(files.Table(form, stream.columns), reset=reset)

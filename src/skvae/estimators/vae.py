@@ -20,7 +20,7 @@ from skvae.estimators._base import (
     joined,
     seed_of,
 )
-from skvae.estimators._containers import container_of, fill_frame, to_numpy
+from skvae.estimators._containers import container_of, fill_frame, to_numpy, widened
 from skvae.estimators._keep import Kept
 from skvae.exceptions import DataError, ParameterError, TrainingDivergedError
 from skvae.spec import Spec
@@ -241,9 +241,10 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Kept):  # type: ign
         Parameters
         ----------
         X : array, DataFrame, tensor, path or files.Table; shape (n, D) or (n, *event)
-            No missing values. A path is read by `skvae.files.read`, but streamed with bounded
-            memory where it is a directory, a Parquet file or a ``.npy`` file above 512 MiB; so
-            is a `skvae.streams.Rows`. At most 10,000 rows of a stream are held out.
+            No missing values. Arrays of bytes and other small types stay so in memory. A path is
+            read by `skvae.files.read`, but streamed with bounded memory where it is a directory, a
+            Parquet file or a ``.npy`` file above 512 MiB; so is a `skvae.streams.Rows`. At most
+            10,000 rows of a stream are held out.
         y : ignored
 
         Returns
@@ -419,7 +420,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Kept):  # type: ign
         X : shape (n, D) or (n, *event)
         """
         check_is_fitted(self)
-        values = check_array(to_numpy(Z), dtype=[np.float64, np.float32], input_name="Z")
+        values = check_array(widened(to_numpy(Z)), dtype=[np.float64, np.float32], input_name="Z")
         d = self._core.spec.latent.width
         if values.shape[1] != d:
             raise DataError(f"Z has {values.shape[1]} columns, but z of this model has {d}.")
