@@ -1,17 +1,29 @@
 """Images: where their channels are, what they take in memory, and folders of files."""
 
+import json
+import pickle
+import sys
 import tracemalloc
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 
-from skvae import VAE, data, load, plot
+from skvae import VAE, _images, _rows, data, files, load, plot
+from skvae.cli import main
 from skvae.data import Source, Transform
 from skvae.estimators._fit_rows import InMemory
-from skvae.exceptions import DataError, DataWarning, ModelFileError, ParameterError
+from skvae.exceptions import (
+    DataError,
+    DataWarning,
+    MissingExtraError,
+    ModelFileError,
+    ParameterError,
+)
 from skvae.likelihoods import Likelihood
+from skvae.streams import open_rows
 
 CPU = torch.device("cpu")
 SMALL = {"n_components": 2, "hidden_layer_sizes": (5,), "max_epochs": 2, "random_state": 0}
@@ -331,3 +343,220 @@ def test_many_bytes_are_never_a_float_array(likelihood):
     # The rows that are trained on and a chunk in float64 with what is computed from it; a float32
     # copy alone would be 188 MB.
     assert peak < 170e6
+
+
+# -- folders of files --------------------------------------------------------------------------
+
+
+def grey_images(n=12, size=(5, 4), seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (n, *size), dtype=np.uint8)
+
+
+def write_all(folder, images, ending="png"):
+    for i, image in enumerate(images):
+        place = folder / f"part{i % 2}"
+        place.mkdir(exist_ok=True)
+        Image.fromarray(image).save(place / f"{i:02}.{ending}")
+    return [*range(0, len(images), 2), *range(1, len(images), 2)]  # in order of the names
+
+
+@pytest.mark.parametrize("ending", ["png", "bmp", "tif", "webp", "PNG"])
+def test_a_folder_of_images_is_read_in_order_of_the_names(tmp_path, ending):
+    images = grey_images()
+    colour = np.stack([images, 255 - images, images // 2], -1)
+    extra = {"lossless": True} if ending == "webp" else {}
+    for i, image in enumerate(colour):
+        place = tmp_path / f"part{i % 2}"
+        place.mkdir(exist_ok=True)
+        Image.fromarray(image).save(place / f"{i:02}.{ending}", **extra)
+    rows = files.open_images(tmp_path)
+    order = [*range(0, 12, 2), *range(1, 12, 2)]
+    assert rows.event_shape == (3, 5, 4)
+    assert rows.dtype == np.float32
+    assert len(rows) == 12
+    assert rows.read().dtype == np.float32
+    assert np.array_equal(rows.read(), first(colour[order]))
+
+
+def test_grey_is_one_channel_unless_a_mode_says_otherwise(tmp_path):
+    images = grey_images()
+    order = write_all(tmp_path, images)
+    (tmp_path / "_hidden.png").write_bytes(b"nothing")
+    (tmp_path / "notes.txt").write_text("not an image")
+    rows = open_rows(tmp_path)
+    assert rows.event_shape == (1, 5, 4)
+    assert np.array_equal(rows.read()[:, 0], images[order])
+    colour = files.open_images(tmp_path, mode="RGB")
+    assert np.array_equal(colour.read(), np.repeat(images[order][:, None], 3, 1))
+    Image.fromarray(np.stack([images[0]] * 3, -1)).save(tmp_path / "z.png")
+    assert files.open_images(tmp_path).event_shape == (3, 5, 4)
+    grey = files.open_images(tmp_path, mode="L")
+    assert grey.event_shape == (1, 5, 4)
+    assert np.array_equal(grey.read()[-1, 0], images[0])
+    one = files.read(tmp_path / "z.png").values
+    assert np.array_equal(one, np.stack([images[0]] * 3)[None])
+
+
+def test_unusual_modes_become_bytes(tmp_path):
+    bits = np.random.default_rng(0).random((5, 4)) > 0.5
+    Image.fromarray(bits).save(tmp_path / "a.png")
+    Image.fromarray(np.stack([bits * np.uint8(90), bits * np.uint8(9)], -1), "LA").save(
+        tmp_path / "b.png"
+    )
+    rows = files.open_images(tmp_path)
+    assert rows.event_shape == (1, 5, 4)
+    assert np.array_equal(rows.read()[:, 0], [bits * 255, bits * 90])
+    Image.fromarray(np.full((5, 4), 300, dtype=np.uint16)).save(tmp_path / "c.png")
+    with pytest.raises(DataError, match=r"c\.png has more than 8 bits per pixel \(mode 'I;16'"):
+        files.open_images(tmp_path, on_error="skip")
+
+
+def test_images_of_several_sizes_are_named_and_can_be_resized(tmp_path):
+    write_all(tmp_path, grey_images())
+    flat = np.full((6, 8), 77, dtype=np.uint8)
+    Image.fromarray(flat).save(tmp_path / "z.png")
+    message = r"00\.png has 5 × 4 pixels .*z\.png has 6 × 8\. Pass size=\(h, w\)"
+    with pytest.raises(DataError, match=message):
+        files.open_images(tmp_path)
+    rows = files.open_images(tmp_path, size=(3, 2))
+    assert rows.event_shape == (1, 3, 2)
+    assert np.array_equal(rows.read()[-1], np.full((1, 3, 2), 77))
+    stripes = np.tile(np.array([[0, 255]], dtype=np.uint8), (8, 4))
+    Image.fromarray(stripes).save(tmp_path / "zz.png")
+    small = files.open_images(tmp_path, size=(4, 4)).read()[-1]
+    assert np.all(np.abs(small - 127.5) < 40)  # without a filter first, all would be 0 or 255
+
+
+def test_unreadable_images_are_named_or_left_out_and_counted(tmp_path):
+    images = grey_images()
+    order = write_all(tmp_path, images)
+    whole = (tmp_path / "part0" / "00.png").read_bytes()
+    (tmp_path / "a.png").write_bytes(b"this is no image")
+    with pytest.raises(DataError, match=r"a\.png is not a readable image: .*on_error='skip'"):
+        files.open_images(tmp_path)
+    (tmp_path / "a.png").unlink()
+    broken = tmp_path / "part0" / "99.png"
+    broken.write_bytes(whole[:45])  # its header is whole
+    rows = files.open_images(tmp_path)
+    with pytest.raises(DataError, match=r"99\.png is not a readable image"):
+        rows.read()
+    with pytest.raises(DataError, match=r"99\.png is not a readable image"):
+        VAE(**SMALL).fit(tmp_path)
+    for i in range(4):
+        (tmp_path / f"b{i}.jpg").write_bytes(b"")
+    with pytest.warns(
+        DataWarning, match=r"5 of 17 .* left out: b0\.jpg, b1\.jpg, b2\.jpg, …"
+    ) as seen:
+        rows = files.open_images(tmp_path, on_error="skip")
+    assert seen[0].filename == __file__
+    assert np.array_equal(rows.read()[:, 0], images[order])
+    (tmp_path / "none").mkdir()
+    (tmp_path / "none" / "a.gif").write_bytes(b"GIF89a")
+    with pytest.raises(DataError, match=r"None of the 1 images .*a\.gif"):
+        files.open_images(tmp_path / "none", on_error="skip")
+
+
+def test_arguments_that_make_no_sense_are_refused(tmp_path):
+    for bad in ({"size": 3}, {"size": (3,)}, {"size": (0, 3)}, {"size": (2.0, 3)}, {"size": "ab"}):
+        with pytest.raises(ParameterError, match=r"size must be \(height, width\)"):
+            files.open_images(tmp_path, **bad)
+    with pytest.raises(ParameterError, match="mode must be"):
+        files.open_images(tmp_path, mode="CMYK")
+    with pytest.raises(ParameterError, match="on_error must be"):
+        files.open_images(tmp_path, on_error="ignore")
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        files.open_images(tmp_path / "nowhere")
+    with pytest.raises(DataError, match=r"holds no image file \(\.bmp"):
+        files.open_images(tmp_path)
+
+
+def test_without_pillow_the_message_says_what_to_install(tmp_path, monkeypatch):
+    write_all(tmp_path, grey_images())
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    for on_error in ("raise", "skip"):
+        with pytest.raises(MissingExtraError, match=r"'pillow'.*scikit-vae\[data\]"):
+            files.open_images(tmp_path, on_error=on_error)
+
+
+def test_what_is_decoded_stays_in_memory_as_bytes_where_it_fits(tmp_path, monkeypatch):
+    write_all(tmp_path, grey_images())
+    monkeypatch.setattr(_rows, "BLOCK_ROWS", 5)
+    rows = files.open_images(tmp_path)
+    assert rows.sizes.tolist() == [5, 5, 2]
+    assert rows.origin(2) == (str(tmp_path), 10)
+    before = rows.read()
+    monkeypatch.setattr(_images, "_opened", None)
+    assert np.array_equal(rows.read(), before)
+    assert {pixels.dtype.name for pixels in rows._kept.values()} == {"uint8"}
+    assert pickle.loads(pickle.dumps(rows))._kept == {}
+    monkeypatch.undo()
+    monkeypatch.setattr(_images, "KEPT_BYTES", 12 * 20 - 1)
+    rows = files.open_images(tmp_path)
+    assert np.array_equal(rows.read(), before)
+    assert rows._kept == {}
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_a_model_is_fitted_on_a_folder(tmp_path, last):
+    images = grey_images()
+    colour = np.stack([images, 255 - images, images // 2], -1)
+    order = write_all(tmp_path, colour)
+    settings = SMALL | {"early_stopping": False, "channels_last": last}
+    vae = VAE(**settings).fit(tmp_path)
+    assert vae.event_shape_ == (3, 5, 4)
+    assert vae.likelihood_.name == "gaussian"
+    X = colour[order] if last else first(colour[order])
+    assert vae.sample(2).shape == (2, *X.shape[1:])
+    np.save(tmp_path / "_x.npy", X)
+    same = VAE(**settings).fit(files.NpyRows([tmp_path / "_x.npy"]))
+    assert np.array_equal(vae.transform(X), same.transform(X))
+    np.testing.assert_allclose(vae.transform(tmp_path), vae.transform(X), rtol=1e-6)
+    assert vae.score(str(tmp_path)) == pytest.approx(vae.score(X), rel=1e-6)
+
+
+def test_the_command_line_reads_folders(tmp_path, capsys):
+    folder, model, latent = tmp_path / "photos", tmp_path / "m.safetensors", tmp_path / "z.npy"
+    folder.mkdir()
+    write_all(folder, grey_images(size=(9, 7)))
+    Image.fromarray(grey_images(1, (8, 8))[0]).save(folder / "other.png")
+    (folder / "broken.png").write_bytes(b"")
+
+    def run(*arguments):
+        with pytest.raises(SystemExit) as ended:
+            main([*map(str, arguments)])
+        return ended.value.code, capsys.readouterr()
+
+    small = [
+        "--hidden-layer-sizes",
+        5,
+        "--n-components",
+        2,
+        "--max-epochs",
+        2,
+        "--random-state",
+        0,
+    ]
+    fit = ["fit", folder, "-o", model, *small, "--divide-by", 255, "--likelihood", "bernoulli"]
+    code, said = run(*fit)
+    assert code == 3
+    assert "--skip-unreadable" in said.err
+    code, said = run(*fit, "--skip-unreadable")
+    assert code == 3
+    assert "--image-size h w" in said.err
+    images = ["--image-size", 6, 5, "--skip-unreadable"]
+    code, said = run(*fit, *images)
+    assert code == 0
+    assert "skvae: 1 of 14 images" in said.err
+    assert "training on 13 rows of 30 features" in said.err
+    vae = load(model)
+    assert vae.event_shape_ == (1, 6, 5)
+    assert run("transform", model, folder, *images, "--divide-by", 255, "-o", latent)[0] == 0
+    with pytest.warns(DataWarning, match="broken"):
+        rows = files.open_images(folder, (6, 5), on_error="skip")
+    Z = vae.transform(rows.read() / np.float32(255))
+    np.testing.assert_allclose(np.load(latent), Z, rtol=1e-5)
+    code, said = run("score", model, folder, *images, "--divide-by", 255, "--json")
+    assert code == 0
+    assert json.loads(said.out)["n_rows"] == 13
+    assert run("score", model, folder, *images, "--image-mode", "RGB")[0] == 3
+    assert "--image-size" in run("fit", "--help")[1].out

@@ -1,5 +1,6 @@
 """What each command of the command line does. Importing this module does not import torch."""
 
+import functools
 import inspect
 import json as json_module
 import operator
@@ -39,6 +40,31 @@ DivideBy = Annotated[
 ]
 
 SCHEMA_VERSION = 1
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class ImageOptions:
+    """Flags for folders of images."""
+
+    image_size: Annotated[
+        tuple[int, int] | None,
+        Parameter(help="Height and width to which the images of a folder are resized."),
+    ] = None
+    image_mode: Annotated[
+        Literal["L", "RGB"] | None,
+        Parameter(help="Read images as grey (L) or colour; without this, as they are."),
+    ] = None
+    skip_unreadable: Annotated[
+        bool, Parameter(negative=(), help="Leave out images that cannot be read, and count them.")
+    ] = False
+
+    def open(self, path: Path) -> files.Rows | None:
+        """Return what may be larger than memory; with a flag given, it must be images."""
+        if self == ImageOptions():
+            return files.stream_of(path)
+        on_error: Literal["raise", "skip"] = "skip" if self.skip_unreadable else "raise"
+        return files.open_images(path, self.image_size, self.image_mode, on_error)
 
 
 @Parameter(name="*")
@@ -159,6 +185,7 @@ def fit(
     resume: Annotated[
         bool, Parameter(negative=(), help="Go on from the state in --checkpoint, if there is one.")
     ] = False,
+    images: ImageOptions = ImageOptions(),
     options: Options = Options(),
     **parameters: Any,
 ) -> None:
@@ -168,21 +195,22 @@ def fit(
     with joined() as world:
         if not world.is_main:
             options = replace(options, quiet=True, json=False)
-        _fit(world, data, output, divide_by, resume, options, parameters)
+        load = functools.partial(_load, data, divide_by, options, images)
+        _fit(world, load, data, output, resume, options, parameters)
 
 
 def _fit(
     world: "World",
+    load: Callable[[], tuple[files.Table | files.Rows, tuple[int, ...] | None]],
     data: str,
     output: Path,
-    divide_by: float,
     resume: bool,
     options: Options,
     parameters: dict[str, Any],
 ) -> None:
     world.from_main(lambda: _check_target(output, options.force))
     world.from_main(lambda: _check_resume(parameters.get("checkpoint"), resume))
-    X, event_shape = _load(data, divide_by, options)
+    X, event_shape = load()
     n, event = (
         (len(X), X.event_shape)
         if isinstance(X, files.Rows)
@@ -221,12 +249,13 @@ def transform(
     /,
     *,
     divide_by: DivideBy = 1.0,
+    images: ImageOptions = ImageOptions(),
     options: ResultOptions = ResultOptions(),
 ) -> None:
     """Encode DATA: posterior means, one row of latent coordinates per row."""
     _check_target(options.output, options.force)
     vae = load(model)
-    X, _ = _load(data, divide_by, options)
+    X, _ = _load(data, divide_by, options, images)
     names = list(vae.get_feature_names_out())
     if isinstance(X, files.Rows):
         options.deliver_blocks(map(vae.transform, X.split()), len(X), names)
@@ -283,12 +312,13 @@ def score(
     *,
     n_samples: Annotated[int, Parameter(help="Importance samples per row.")] = 100,
     divide_by: DivideBy = 1.0,
+    images: ImageOptions = ImageOptions(),
     options: ResultOptions = ResultOptions(),
 ) -> None:
     """Held-out log-likelihood of DATA, in nats per row."""
     _check_target(options.output, options.force)
     vae = load(model)
-    X, _ = _load(data, divide_by, options)
+    X, _ = _load(data, divide_by, options, images)
     report = vae.evaluate(X, n_samples=n_samples)
     if options.output is not None:
         rows = vae.score_samples(X, n_samples=n_samples)[:, None]
@@ -391,7 +421,7 @@ def _diagnostics(report: LikelihoodReport) -> str:
 
 
 def _load(
-    data: str, divide_by: float, options: Options
+    data: str, divide_by: float, options: Options, images: ImageOptions = ImageOptions()
 ) -> tuple[files.Table | files.Rows, tuple[int, ...] | None]:
     """Return rows, and the event shape where the source knows it."""
     if not divide_by > 0:
@@ -411,7 +441,7 @@ def _load(
             f"There is no data file {data!r}, and no data set of that name "
             f"({', '.join(datasets.NAMES)})."
         )
-    stream = files.stream_of(path)
+    stream = images.open(path)
     if stream is not None:
         return stream if divide_by == 1 else Divided(stream, divide_by), None
     table = files.read(path)

@@ -194,9 +194,12 @@ class Face(BaseEstimator):  # type: ignore[misc]
         if stream is None:
             values = self._validated(X, reset=reset, compact=True)
         else:  # the cells are checked when they are first read
+            last = self.channels_last if reset else self._channels_last
             form = np.zeros((1, *stream.event_shape), stream.dtype)
+            if stream.channels_first and last:
+                form = np.moveaxis(form, 1, -1)
             self._validated(files.Table(form, stream.columns), reset=reset)
-            if self._channels_last:
+            if last and not stream.channels_first:
                 stream = ChannelsFirst(stream, self._given_event)
         seed = self._core.seed if not reset else seed_of(self.random_state)
         if reset and world is not None:  # every process asks, so that its generator moves on
@@ -213,6 +216,8 @@ class Face(BaseEstimator):  # type: ignore[misc]
         for i, block in enumerate(stream):
             try:
                 rows = block.reshape(-1, *stream.event_shape)
+                if stream.channels_first and self._channels_last:
+                    rows = np.moveaxis(rows, 1, -1)
                 yield self._validated(files.Table(rows, stream.columns))
             except DataError as error:
                 file, first = stream.origin(i)
