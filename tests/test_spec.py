@@ -5,12 +5,15 @@ from dataclasses import dataclass
 
 import pytest
 
-from skvae import likelihoods, models, networks, objectives, posteriors, priors
+from skvae import augmentation, likelihoods, models, networks, objectives, posteriors, priors
 from skvae.exceptions import ModelFileError, ParameterError
 from skvae.models import Assembly
 from skvae.spec import Spec
 
 SPECS = [
+    augmentation.Crop(3),
+    augmentation.Flip(),
+    augmentation.Shift(1),
     likelihoods.Bernoulli(),
     likelihoods.Gaussian(scale="per_cell"),
     likelihoods.StudentT(),

@@ -44,8 +44,8 @@ EXAMPLES = """Examples:
 DATA is a file (.npy, .npz, .parquet, .csv, .tsv, IDX), a folder of .npy files,
 Parquet files or images, or a named data set: digits, mnist, fashion-mnist;
 mnist:test is its test part; named images are scaled to [0, 1]. Folders, Parquet
-and .npy files may be larger than memory. Results go to standard output or to -o FILE,
-messages to standard error. `skvae COMMAND --help` lists all options.
+and .npy files may be larger than memory. Results go to standard output or to
+-o FILE, messages to standard error. `skvae COMMAND --help` lists all options.
 
 """
 

@@ -49,7 +49,9 @@ class ImageOptions:
 
     image_size: Annotated[
         tuple[int, int] | None,
-        Parameter(help="Height and width to which the images of a folder are resized."),
+        Parameter(
+            negative=(), help="Height and width to which the images of a folder are resized."
+        ),
     ] = None
     image_mode: Annotated[
         Literal["L", "RGB"] | None,

@@ -288,11 +288,11 @@ def to_json(name: str, value: Any) -> Any:
     """Return a parameter as plain JSON; what has no such form is named in a warning."""
     if isinstance(value, Spec):
         return value.to_json()
-    if isinstance(value, tuple):
-        return list(value)
+    if isinstance(value, tuple | list):
+        return [to_json(name, v) for v in value]
     if isinstance(value, np.generic):
         return value.item()
-    if value is None or isinstance(value, str | int | float | bool | list):
+    if value is None or isinstance(value, str | int | float | bool):
         return value
     warnings.warn(f"{name}={value!r} is not saved; it loads as its default.", stacklevel=4)
     return None
@@ -302,4 +302,4 @@ def from_json(value: Any) -> Any:
     """Return the parameter that `to_json` described."""
     if isinstance(value, dict):
         return Spec.from_json(value)
-    return tuple(value) if isinstance(value, list) else value
+    return tuple(map(from_json, value)) if isinstance(value, list) else value

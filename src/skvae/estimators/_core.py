@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from skvae import aggregate, distributed, rng
+from skvae import aggregate, augmentation, distributed, rng
 from skvae.annealing import Annealing, Start, annealed_weights, bidirectional
 from skvae.callbacks import Watcher
 from skvae.checkpoint import Checkpoint, fingerprint_of
@@ -177,6 +177,7 @@ class Core:
         epochs_done: int,
         checkpoint: str | None = None,
         world: distributed.World | None = None,
+        augment: object = None,
     ) -> None:
         """Train on rows; a second call goes on where the first ended."""
         if reason := objective.objection(self.spec.posterior):
@@ -187,7 +188,10 @@ class Core:
         if self.trainer is None or self.trainer.objective != objective:
             self.trainer = Trainer(self.module, objective, self.device, self.seed)
         self.trainer.at.epochs_done = epochs_done
-        train = self._source(rows, plan.seed)
+        train, changes = self._source(rows, plan.seed), augmentation.resolve(augment)
+        if changes:
+            augmentation.check_images(changes, self.spec.event_shape)
+            train = augmentation.Augmented(train, changes)
         held_out = None
         if valid is not None:
             seed = rng.seed_from(plan.seed, rng.Stream.VALIDATION)
@@ -198,6 +202,7 @@ class Core:
                 "model": self.spec.to_json(),
                 "objective": objective.to_json(),
                 "binarize": self.binarize,
+                "augment": [one.to_json() for one in changes],
                 "plan": {**dataclasses.asdict(plan), "dtype": str(plan.dtype)},
                 "early_stopping": valid is not None,
                 "epochs done before": epochs_done,

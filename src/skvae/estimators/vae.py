@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -79,6 +80,10 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Kept):  # type: ign
         For data in [0, 1] under a Bernoulli likelihood. ``"threshold"`` compares with 0.5.
         ``"stochastic"`` draws the training targets afresh in every epoch and the rows that are
         scored once, with noise fixed by their content: the literature's "dynamic" protocol.
+    augment : str, spec, tuple of these or None, default=None
+        How training images are changed at random in every epoch: ``"shift"``, ``"crop"``,
+        ``"flip"``, or specs such as ``augmentation.Shift(pixels=1)``, one after the other. Rows
+        that are held out or scored stay as they are.
     event_shape : tuple of int or None, default=None
         Shape of one row where rows come flat, for example ``(1, 28, 28)``. Arrays of more than
         two dimensions bring their own.
@@ -161,6 +166,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Kept):  # type: ign
         "hidden_layer_sizes": [tuple, list],
         "objective": [str, Spec],
         "binarize": [StrOptions({"threshold", "stochastic"}), None],
+        "augment": [str, tuple, list, Spec, None],
         "event_shape": [tuple, list, None],
         "channels_last": ["boolean"],
         "max_epochs": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
@@ -192,6 +198,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Kept):  # type: ign
         hidden_layer_sizes: tuple[int, ...] = (256, 256),
         objective: str | Spec = "elbo",
         binarize: Literal["threshold", "stochastic"] | None = None,
+        augment: Sequence[str | Spec] | tuple[str, ...] | Spec | None = None,
         event_shape: tuple[int, ...] | None = None,
         channels_last: bool = False,
         max_epochs: int | Literal["auto"] = "auto",
@@ -217,6 +224,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Kept):  # type: ign
         self.hidden_layer_sizes = hidden_layer_sizes
         self.objective = objective
         self.binarize = binarize
+        self.augment = augment
         self.event_shape = event_shape
         self.channels_last = channels_last
         self.max_epochs = max_epochs
@@ -383,6 +391,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Kept):  # type: ign
                 epochs_done=len(self.history_),
                 checkpoint=None if one_pass else self.checkpoint,
                 world=world,
+                augment=self.augment,
             )
         finally:
             self.n_iter_ = max(1, len(self.history_))
