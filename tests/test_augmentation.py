@@ -11,6 +11,7 @@ from skvae import VAE, augmentation, load, rng
 from skvae.augmentation import Augmented, Crop, Flip, Shift, check_images, resolve
 from skvae.cli import main
 from skvae.data import Source, Transform
+from skvae.estimators._base import to_json
 from skvae.estimators._core import Core
 from skvae.exceptions import ParameterError
 
@@ -224,10 +225,16 @@ def test_rows_that_are_no_images_are_refused():
 
 
 @pytest.mark.parametrize("augment", [("shift", Flip()), Shift(1), "crop", None, (Crop(1),)])
-def test_it_is_saved_with_the_model(augment, tmp_path):
+def test_it_is_saved_with_the_model(augment, tmp_path, capsys):
     vae = VAE(augment=augment, **SMALL | {"max_epochs": 1}).fit(rows_of((1, 5, 4), 30).numpy())
     vae.save(tmp_path / "m.safetensors")
     assert load(tmp_path / "m.safetensors").augment == augment
+    with pytest.raises(SystemExit) as ended:
+        main(["info", str(tmp_path / "m.safetensors"), "--json"])
+    assert ended.value.code == 0
+    told = json.loads(capsys.readouterr().out)["parameters"]["augment"]
+    flip = {"family": "augmentation", "name": "flip"}
+    assert told == (["shift", flip] if augment == ("shift", Flip()) else to_json("", augment))
 
 
 def test_the_command_line_takes_several(tmp_path, capsys):

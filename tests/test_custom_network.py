@@ -322,3 +322,12 @@ def test_it_stands_in_models_of_several_levels(model):
     network = convolutions(d=width or 5)
     vae = VAE(network=network, model=choice, likelihood="bernoulli", **SMALL).fit(IMAGES)
     assert np.isfinite(vae.score(IMAGES))
+
+
+def test_a_module_that_cannot_be_copied_is_named():
+    class Stubborn(nn.Flatten):
+        def __deepcopy__(self, memo):
+            raise RuntimeError("only one of me")
+
+    with pytest.raises(ParameterError, match="<Stubborn> cannot be copied: only one of me"):
+        assembly(Custom(Stubborn(), nn.Linear(2, 20))).build(0)

@@ -23,6 +23,7 @@ from skvae._atomic import write_atomically
 from skvae._rows import Divided
 from skvae._writers import writing
 from skvae.estimators import VAE, load
+from skvae.estimators._base import to_json
 from skvae.evaluation import LikelihoodReport
 from skvae.exceptions import DataError, ParameterError
 
@@ -352,9 +353,7 @@ def info(
         "n_epochs": vae.n_iter_,
         "history": vae.history_[-1] if len(vae.history_) else {},
         "feature_names": _columns(vae),
-        "parameters": {
-            k: v.to_json() if hasattr(v, "to_json") else v for k, v in vae.get_params().items()
-        },
+        "parameters": {k: to_json(k, v) for k, v in vae.get_params().items()},
     }
     if options.json:
         _print_json(**facts)

@@ -42,7 +42,8 @@ class Custom(Network, name="custom"):
     -----
     Batch normalisation takes its running statistics for a batch of one row. What a module draws
     at random in training (dropout), it draws from a stream of its own that follows from the seed
-    of the fit and the number of the call.
+    of the fit and the number of the call. Weights that the two modules share are copied twice,
+    and no longer shared.
     """
 
     encoder: nn.Module | None = None  # None in what a file says
@@ -213,7 +214,10 @@ def _copy(module: nn.Module | None) -> nn.Module:
         raise ParameterError(
             "network='custom' needs modules: networks.Custom(encoder=..., decoder=...)."
         )
-    return copy.deepcopy(module).float().cpu()
+    try:
+        return copy.deepcopy(module).float().cpu()
+    except Exception as error:
+        raise ParameterError(f"Custom: {_brief(module)} cannot be copied: {error}") from error
 
 
 def _brief(module: nn.Module | None) -> str:
