@@ -331,3 +331,12 @@ def test_a_module_that_cannot_be_copied_is_named():
 
     with pytest.raises(ParameterError, match="<Stubborn> cannot be copied: only one of me"):
         assembly(Custom(Stubborn(), nn.Linear(2, 20))).build(0)
+
+
+def test_a_forward_that_is_no_python_function_works():
+    class Compiled(nn.Module):
+        forward = staticmethod(torch.relu)
+
+    encoder = Custom(Compiled(), nn.Linear(2, 4)).build_encoder((4,))
+    x = torch.tensor([[-1.0, 2.0, -3.0, 4.0]])
+    assert encoder(x, x > 0).tolist() == [[0, 2, 0, 4]]

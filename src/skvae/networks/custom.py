@@ -108,7 +108,7 @@ class _Body(nn.Module):
     def __init__(self, module: nn.Module, role: str, like: Tensor) -> None:
         super().__init__()
         self.module = module
-        self.takes_mask = "mask" in inspect.signature(module.forward).parameters
+        self.takes_mask = _takes_mask(module)
         self.random = False
         self.width = self._try(role, like)
         if self.random:
@@ -218,6 +218,13 @@ def _copy(module: nn.Module | None) -> nn.Module:
         return copy.deepcopy(module).float().cpu()
     except Exception as error:
         raise ParameterError(f"Custom: {_brief(module)} cannot be copied: {error}") from error
+
+
+def _takes_mask(module: nn.Module) -> bool:
+    try:
+        return "mask" in inspect.signature(module.forward).parameters
+    except ValueError:  # a compiled one says nothing of its arguments
+        return False
 
 
 def _brief(module: nn.Module | None) -> str:
