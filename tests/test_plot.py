@@ -115,5 +115,6 @@ def test_rows_that_are_not_images(digits):
 def test_colour_images():
     class Fake:
         event_shape_ = (3, 2, 4)
+        channels_last = False
 
     assert plot.as_images(Fake(), np.zeros((5, 24))).shape == (5, 2, 4, 3)

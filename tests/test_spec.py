@@ -5,12 +5,15 @@ from dataclasses import dataclass
 
 import pytest
 
-from skvae import likelihoods, models, networks, objectives, posteriors, priors
+from skvae import augmentation, likelihoods, models, networks, objectives, posteriors, priors
 from skvae.exceptions import ModelFileError, ParameterError
 from skvae.models import Assembly
 from skvae.spec import Spec
 
 SPECS = [
+    augmentation.Crop(3),
+    augmentation.Flip(),
+    augmentation.Shift(1),
     likelihoods.Bernoulli(),
     likelihoods.Gaussian(scale="per_cell"),
     likelihoods.StudentT(),
@@ -43,6 +46,7 @@ SPECS = [
     priors.Flow(kind="planar", n_transforms=2),
     priors.Sphere(),
     networks.Conv(n_dims=1, channels=4, n_blocks=2, activation="relu"),
+    networks.Custom(),
     networks.MLP((3, 4), activation="relu"),
     networks.MLP((), batch_norm=True),
     objectives.ELBO(beta=0.5, warmup=10, free_bits=0.1),

@@ -18,6 +18,7 @@ __version__ = "0.1.0.dev0"
 
 _NAMES = {"VAE": "skvae.estimators", "load": "skvae.estimators"}
 _MODULES = (
+    "augmentation",
     "callbacks",
     "datasets",
     "distributions",

@@ -11,7 +11,16 @@ from numpy.typing import NDArray
 
 from skvae.exceptions import DataError, MissingExtraError
 
-__all__ = ["Divided", "NpyRows", "ParquetRows", "Rows", "Without", "open_rows"]
+__all__ = [
+    "ChannelsFirst",
+    "Divided",
+    "NpyRows",
+    "ParquetRows",
+    "Rows",
+    "Without",
+    "data_files",
+    "rows_per_block",
+]
 
 Array = NDArray[Any]
 
@@ -31,8 +40,11 @@ class Rows(abc.ABC):
     dtype : dtype
         float32 or float64: what blocks are returned in.
     columns : tuple of str or None
+    channels_first : bool
+        Whether rows are known to be (c, h, w), also for users who have channels last.
     """
 
+    channels_first: bool = False
     sizes: NDArray[np.int64]
     event_shape: tuple[int, ...]
     dtype: np.dtype[Any]
@@ -107,7 +119,7 @@ class NpyRows(Rows):
         self.event_shape = first.shape[1:]
         self.dtype = np.result_type(*(_float_for(file.dtype) for file in self._files))
         self.columns = None
-        per_block = _rows_per_block(self.n_features, self.dtype)
+        per_block = rows_per_block(self.n_features, self.dtype)
         self._pieces = [
             _Piece(i, start, min(per_block, file.shape[0] - start))
             for i, file in enumerate(self._files)
@@ -206,7 +218,7 @@ class ParquetRows(Rows):
         self.event_shape = (len(first),)
         kinds = [np.dtype(kind.to_pandas_dtype()) for kind in first.values()]
         self.dtype = np.result_type(*map(_float_for, kinds))
-        self._per_block = _rows_per_block(self.n_features, self.dtype)
+        self._per_block = rows_per_block(self.n_features, self.dtype)
         self._pieces = list(self._cut(groups))
         self.sizes = _sizes(self._pieces, paths)
 
@@ -271,6 +283,7 @@ class _View(Rows):
     def __init__(self, rows: Rows) -> None:
         self.rows, self.sizes = rows, rows.sizes
         self.event_shape, self.dtype, self.columns = rows.event_shape, rows.dtype, rows.columns
+        self.channels_first = rows.channels_first
 
     def origin(self, i: int) -> tuple[str, int]:
         """Return the file of block i, and the number of its first row in there."""
@@ -305,6 +318,28 @@ class Divided(_View):
         return np.asarray(self.rows.block(i) / self.dtype.type(self.by))
 
 
+class ChannelsFirst(_View):
+    """Rows of (*space, c) as rows of (c, *space).
+
+    Parameters
+    ----------
+    rows : Rows
+    event : tuple of int
+        Their shape, (*space, c), which flat rows do not have of their own.
+    """
+
+    def __init__(self, rows: Rows, event: tuple[int, ...]) -> None:
+        super().__init__(rows)
+        self._event = event
+        self.event_shape = (event[-1], *event[:-1])
+
+    def block(self, i: int) -> Array:
+        """Read block i."""
+        block = self.rows.block(i)
+        rows = block.reshape(len(block), *self._event)
+        return np.moveaxis(rows, -1, 1).reshape(block.shape)
+
+
 class Without(_View):
     """Rows without some of them.
 
@@ -329,30 +364,13 @@ class Without(_View):
         return np.delete(self.rows.block(i), self._gone[i], axis=0)
 
 
-def open_rows(path: str | Path) -> Rows:
-    """Open a ``.npy`` or Parquet file, or a directory of one of the two, in order of the names.
+def data_files(path: Path) -> list[Path]:
+    """Return the files of a directory tree in order of their names, or the one file.
 
-    Of a directory tree, all files with the ending are taken, but not those whose name, or a
-    folder's name, begins with ``_`` or ``.``, as other writers mark what is not data.
-
-    Raises
-    ------
-    FileNotFoundError
-        There is no such file or directory.
-    DataError
-        Nothing to read, both kinds in one directory, or files that do not fit together.
+    Not those whose name, or a folder's name, begins with ``_`` or ``.``, as other writers mark
+    what is not data.
     """
-    path = Path(path)
-    if not path.exists():
-        raise FileNotFoundError(f"There is no data file {str(path)!r}.")
-    found = [path] if path.is_file() else sorted(p for p in path.rglob("*") if _is_data(p, path))
-    npy = [p for p in found if p.suffix.lower() == ".npy"]
-    parquet = [p for p in found if p.suffix.lower() == ".parquet"]
-    if npy and parquet:
-        raise DataError(f"{path} holds both .npy and .parquet files; keep one kind.")
-    if not npy and not parquet:
-        raise DataError(f"{path} holds no .npy and no .parquet file.")
-    return NpyRows(npy) if npy else ParquetRows(parquet)
+    return [path] if path.is_file() else sorted(p for p in path.rglob("*") if _is_data(p, path))
 
 
 def _is_data(path: Path, root: Path) -> bool:
@@ -388,7 +406,8 @@ def _float_for(dtype: np.dtype[Any]) -> np.dtype[Any]:
     return np.dtype(np.float32 if small else np.float64)
 
 
-def _rows_per_block(n_features: int, dtype: np.dtype[Any]) -> int:
+def rows_per_block(n_features: int, dtype: np.dtype[Any]) -> int:
+    """Return how many rows make a block of a few megabytes."""
     return min(BLOCK_ROWS, max(1, BLOCK_BYTES // max(1, n_features * dtype.itemsize)))
 
 

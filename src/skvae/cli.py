@@ -35,16 +35,17 @@ EXAMPLES = """Examples:
   skvae demo                               see it work: demo/report.html
   skvae fit digits -o digits.safetensors   train on a named data set
   skvae fit table.csv -o model.safetensors --n-components 4 --random-state 3
+  skvae fit photos/ -o model.safetensors --image-size 64 64 --divide-by 255
   skvae transform model.safetensors table.csv > latent.csv
   skvae sample model.safetensors -n 100 -o new.csv
   skvae impute model.safetensors holes.csv -o full.csv
   skvae score model.safetensors held-out.csv --json
 
-DATA is a file (.npy, .npz, .parquet, .csv, .tsv, IDX), a folder of .npy or
-Parquet files, or a named data set: digits, mnist, fashion-mnist; mnist:test is
-its test part; named images are scaled to [0, 1]. Folders, Parquet and .npy
-files may be larger than memory. Results go to standard output or to -o FILE,
-messages to standard error. `skvae COMMAND --help` lists all options.
+DATA is a file (.npy, .npz, .parquet, .csv, .tsv, IDX), a folder of .npy files,
+Parquet files or images, or a named data set: digits, mnist, fashion-mnist;
+mnist:test is its test part; named images are scaled to [0, 1]. Folders, Parquet
+and .npy files may be larger than memory. Results go to standard output or to
+-o FILE, messages to standard error. `skvae COMMAND --help` lists all options.
 
 """
 

@@ -1,5 +1,6 @@
 """What each command of the command line does. Importing this module does not import torch."""
 
+import functools
 import inspect
 import json as json_module
 import operator
@@ -22,6 +23,7 @@ from skvae._atomic import write_atomically
 from skvae._rows import Divided
 from skvae._writers import writing
 from skvae.estimators import VAE, load
+from skvae.estimators._base import to_json
 from skvae.evaluation import LikelihoodReport
 from skvae.exceptions import DataError, ParameterError
 
@@ -39,6 +41,33 @@ DivideBy = Annotated[
 ]
 
 SCHEMA_VERSION = 1
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class ImageOptions:
+    """Flags for folders of images."""
+
+    image_size: Annotated[
+        tuple[int, int] | None,
+        Parameter(
+            negative=(), help="Height and width to which the images of a folder are resized."
+        ),
+    ] = None
+    image_mode: Annotated[
+        Literal["L", "RGB"] | None,
+        Parameter(help="Read images as grey (L) or colour; without this, as they are."),
+    ] = None
+    skip_unreadable: Annotated[
+        bool, Parameter(negative=(), help="Leave out images that cannot be read, and count them.")
+    ] = False
+
+    def open(self, path: Path) -> files.Rows | None:
+        """Return what may be larger than memory; with a flag given, it must be images."""
+        if self == ImageOptions():
+            return files.stream_of(path)
+        on_error: Literal["raise", "skip"] = "skip" if self.skip_unreadable else "raise"
+        return files.open_images(path, self.image_size, self.image_mode, on_error)
 
 
 @Parameter(name="*")
@@ -159,6 +188,7 @@ def fit(
     resume: Annotated[
         bool, Parameter(negative=(), help="Go on from the state in --checkpoint, if there is one.")
     ] = False,
+    images: ImageOptions = ImageOptions(),
     options: Options = Options(),
     **parameters: Any,
 ) -> None:
@@ -168,26 +198,29 @@ def fit(
     with joined() as world:
         if not world.is_main:
             options = replace(options, quiet=True, json=False)
-        _fit(world, data, output, divide_by, resume, options, parameters)
+        load = functools.partial(_load, data, divide_by, options, images)
+        _fit(world, load, data, output, resume, options, parameters)
 
 
 def _fit(
     world: "World",
+    load: Callable[[], tuple[files.Table | files.Rows, tuple[int, ...] | None]],
     data: str,
     output: Path,
-    divide_by: float,
     resume: bool,
     options: Options,
     parameters: dict[str, Any],
 ) -> None:
     world.from_main(lambda: _check_target(output, options.force))
     world.from_main(lambda: _check_resume(parameters.get("checkpoint"), resume))
-    X, event_shape = _load(data, divide_by, options)
+    X, event_shape = load()
     n, event = (
         (len(X), X.event_shape)
         if isinstance(X, files.Rows)
         else (len(X.values), X.values.shape[1:])
     )
+    if event_shape is not None and parameters.get("channels_last"):
+        event_shape = (*event_shape[1:], event_shape[0])  # of one channel, so the cells are alike
     if parameters.get("event_shape") is None:
         parameters["event_shape"] = event_shape
     if not options.quiet:
@@ -219,12 +252,13 @@ def transform(
     /,
     *,
     divide_by: DivideBy = 1.0,
+    images: ImageOptions = ImageOptions(),
     options: ResultOptions = ResultOptions(),
 ) -> None:
     """Encode DATA: posterior means, one row of latent coordinates per row."""
     _check_target(options.output, options.force)
     vae = load(model)
-    X, _ = _load(data, divide_by, options)
+    X, _ = _load(data, divide_by, options, images)
     names = list(vae.get_feature_names_out())
     if isinstance(X, files.Rows):
         options.deliver_blocks(map(vae.transform, X.split()), len(X), names)
@@ -281,12 +315,13 @@ def score(
     *,
     n_samples: Annotated[int, Parameter(help="Importance samples per row.")] = 100,
     divide_by: DivideBy = 1.0,
+    images: ImageOptions = ImageOptions(),
     options: ResultOptions = ResultOptions(),
 ) -> None:
     """Held-out log-likelihood of DATA, in nats per row."""
     _check_target(options.output, options.force)
     vae = load(model)
-    X, _ = _load(data, divide_by, options)
+    X, _ = _load(data, divide_by, options, images)
     report = vae.evaluate(X, n_samples=n_samples)
     if options.output is not None:
         rows = vae.score_samples(X, n_samples=n_samples)[:, None]
@@ -318,9 +353,7 @@ def info(
         "n_epochs": vae.n_iter_,
         "history": vae.history_[-1] if len(vae.history_) else {},
         "feature_names": _columns(vae),
-        "parameters": {
-            k: v.to_json() if hasattr(v, "to_json") else v for k, v in vae.get_params().items()
-        },
+        "parameters": {k: to_json(k, v) for k, v in vae.get_params().items()},
     }
     if options.json:
         _print_json(**facts)
@@ -393,7 +426,7 @@ def _diagnostics(report: LikelihoodReport) -> str:
 
 
 def _load(
-    data: str, divide_by: float, options: Options
+    data: str, divide_by: float, options: Options, images: ImageOptions = ImageOptions()
 ) -> tuple[files.Table | files.Rows, tuple[int, ...] | None]:
     """Return rows, and the event shape where the source knows it."""
     if not divide_by > 0:
@@ -413,7 +446,7 @@ def _load(
             f"There is no data file {data!r}, and no data set of that name "
             f"({', '.join(datasets.NAMES)})."
         )
-    stream = files.stream_of(path)
+    stream = images.open(path)
     if stream is not None:
         return stream if divide_by == 1 else Divided(stream, divide_by), None
     table = files.read(path)

@@ -1,8 +1,8 @@
 """Data: from what users have to batches in model units, and back.
 
 A `Transform` is the affine map between data units and the model's units; the model sees numbers
-of order one whatever the table's units are. A `Source` keeps rows in memory as one tensor in a
-compact type and hands out batches by index.
+of order one whatever the table's units are. A `Source` keeps rows in memory as one tensor, small
+types as they are, and hands out batches by index.
 """
 
 import math
@@ -56,7 +56,9 @@ class Transform:
             logs = sum(np.log(X[s], dtype=np.float64).sum(0) for s in _slices(n)) / n
             return cls(shift, np.exp(logs))
         # Scaling by the largest magnitude first keeps squares of 1e300 finite.
-        largest = np.maximum(np.abs(X.max(0)), np.abs(X.min(0))).astype(np.float64)
+        # As float64, since the magnitude of −128 is no int8.
+        high, low = X.max(0).astype(np.float64), X.min(0).astype(np.float64)
+        largest = np.maximum(np.abs(high), np.abs(low))
         size = np.where(largest > 0, largest, 1.0)
         mean = sum((X[s] / size).sum(0, dtype=np.float64) for s in _slices(n)) / n
         square = sum(((X[s] / size - mean) ** 2).sum(0, dtype=np.float64) for s in _slices(n)) / n
@@ -90,6 +92,11 @@ class Transform:
         tiny = 10 * np.finfo(np.float64).eps * size
         unit = np.where(deviation > (tiny.max() if mode == "shared" else tiny), deviation, 1.0)
         return cls(shift, unit)
+
+    @property
+    def is_identity(self) -> bool:
+        """Whether model units are data units."""
+        return not self.shift.any() and bool((self.unit == 1).all())
 
     def encode(self, X: Array, dtype: torch.dtype) -> Tensor:
         """Return rows in model units, shape (n, D)."""
@@ -143,18 +150,28 @@ class Source:
     Parameters
     ----------
     x : Tensor, shape (n, *event)
-        Rows in model units, in any dtype.
+        Rows in any dtype.
+    transform : Transform or None
+        Applied to each batch; None for rows that are in model units.
     binarize : {None, "threshold", "stochastic"}
         How grey values in [0, 1] become binary targets; "stochastic" draws afresh at each epoch.
     seed : int
     """
 
-    def __init__(self, x: Tensor, *, binarize: Binarize = None, seed: int = 0) -> None:
+    def __init__(
+        self,
+        x: Tensor,
+        *,
+        transform: Transform | None = None,
+        binarize: Binarize = None,
+        seed: int = 0,
+    ) -> None:
         if binarize == "threshold":
             x = (x > 0.5).to(torch.uint8)
         elif binarize == "stochastic":
             x = _as_grey_levels(x)
         self.x = x
+        self._pending = transform
         self.binarize = binarize
         self.seed = seed
 
@@ -163,7 +180,9 @@ class Source:
 
     def identity(self) -> list[Tensor]:
         """Return what a fit knows its data by, when it goes on from a checkpoint."""
-        return [self.x]
+        if self._pending is None:
+            return [self.x]
+        return [self.x, *map(torch.from_numpy, (self._pending.shift, self._pending.unit))]
 
     def batches(
         self, epoch: int, size: int, device: torch.device, *, skip: int = 0
@@ -176,12 +195,17 @@ class Source:
             len(self), generator=rng.generator(self.seed, rng.Stream.ORDER, epoch)
         )
         for step, index in enumerate(order.split(size)[skip:], skip):
-            yield self._batch(self.x.index_select(0, index), device, epoch, step)
+            yield self._batch(self._encode(self.x.index_select(0, index)), device, epoch, step)
 
     def in_order(self, size: int, device: torch.device) -> Iterator[Batch]:
         """Yield all rows in their order, with the same targets every time."""
         for step, rows in enumerate(self.x.split(size)):
-            yield self._batch(rows, device, -1, step)
+            yield self._batch(self._encode(rows), device, -1, step)
+
+    def _encode(self, x: Tensor) -> Tensor:
+        if self._pending is None:
+            return x
+        return self._pending.encode(x.flatten(1).numpy(), torch.float32).view(x.shape)
 
     def _batch(self, x: Tensor, device: torch.device, epoch: int, step: int) -> Batch:
         if self.binarize == "stochastic":
@@ -220,8 +244,14 @@ def _as_grey_levels(x: Tensor) -> Tensor:
     """Return images with 256 grey levels as bytes (a quarter of the memory, an eighth of the
     random bits), anything finer as it is.
     """
-    levels = (x * 255).round()
-    return levels.to(torch.uint8) if torch.all((levels - x * 255).abs() < 1e-3) else x
+    levels = torch.empty(x.shape, dtype=torch.uint8)
+    for rows in _slices(len(x)):
+        grey = x[rows].float() * 255
+        rounded = grey.round()
+        if not torch.all((rounded - grey).abs() < 1e-3):
+            return x
+        levels[rows] = rounded
+    return levels
 
 
 def _slices(n: int) -> Iterator[slice]:

@@ -13,6 +13,7 @@ Every error is also the built-in that a caller would catch without knowing this 
 
     SkvaeWarning (UserWarning)
     ├── CheckpointWarning                  a checkpoint could not be written; training goes on
+    ├── DataWarning                        the data are usable, but perhaps not what was meant
     ├── PosteriorCollapseWarning           the code z says nothing of the rows
     ├── TrainingInterruptedWarning         Ctrl-C ended the fit early; the model is usable
     └── UnreliableEstimateWarning          a figure rests on too few effective samples
@@ -24,6 +25,7 @@ from collections.abc import Iterable
 __all__ = [
     "CheckpointWarning",
     "DataError",
+    "DataWarning",
     "DatasetError",
     "DistributedError",
     "MissingExtraError",
@@ -83,6 +85,10 @@ class SkvaeWarning(UserWarning):
 
 class CheckpointWarning(SkvaeWarning):
     """A checkpoint could not be written; training goes on without it."""
+
+
+class DataWarning(SkvaeWarning):
+    """The data are usable, but perhaps not what was meant."""
 
 
 class TrainingInterruptedWarning(SkvaeWarning):

@@ -1,4 +1,4 @@
-"""Tables in files: NumPy (.npy, .npz), Parquet, text (.csv, .tsv) and IDX, by the name's ending.
+"""Tables in files: NumPy (.npy, .npz), Parquet, text (.csv, .tsv), IDX, images; by the endings.
 
 What may be larger than memory, `stream_of` opens without reading it.
 """
@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skvae._idx import read_idx
-from skvae._rows import NpyRows, ParquetRows, Rows, open_rows
+from skvae._images import ENDINGS, open_images
+from skvae._rows import NpyRows, ParquetRows, Rows, data_files
 from skvae.exceptions import DataError
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "Rows",
     "Table",
     "in_memory",
+    "open_images",
     "open_rows",
     "read",
     "stream_of",
@@ -33,7 +35,7 @@ __all__ = [
     "write_text",
 ]
 
-FORMATS = (".npy", ".npz", ".parquet", ".csv", ".tsv", "IDX (-ubyte, .idx, also .gz)")
+FORMATS = (".npy", ".npz", ".parquet", ".csv", ".tsv", "IDX (-ubyte, .idx, also .gz)", "images")
 STREAM_ABOVE = 1 << 29  # bytes of a .npy file
 MISSING = {"", "na", "nan", "null", "none"}
 
@@ -60,8 +62,8 @@ def read(path: str | os.PathLike[str]) -> Table:
     Parameters
     ----------
     path : path
-        ``.npz`` files hold one array, or one that is called ``X``. A directory holds ``.npy`` or
-        Parquet files.
+        ``.npz`` files hold one array, or one that is called ``X``. A directory holds ``.npy``
+        files, Parquet files or images.
 
     Raises
     ------
@@ -72,7 +74,7 @@ def read(path: str | os.PathLike[str]) -> Table:
         message names line and column.
     """
     path = Path(path)
-    if path.is_dir() or path.suffix.lower() == ".parquet":
+    if path.is_dir() or path.suffix.lower() in (".parquet", *ENDINGS):
         rows = open_rows(path)
         return Table(rows.read(), rows.columns)
     if not path.is_file():
@@ -94,7 +96,8 @@ def stream_of(X: Any) -> Rows | None:
     Parameters
     ----------
     X : anything that `VAE.fit` takes
-        Paths of directories, of Parquet files and of ``.npy`` files above 512 MiB are streamed.
+        Paths of directories, of Parquet files, of images and of ``.npy`` files above 512 MiB are
+        streamed.
     """
     if isinstance(X, Rows):
         return X
@@ -103,7 +106,37 @@ def stream_of(X: Any) -> Rows | None:
     path = Path(X)
     ending = path.suffix.lower()
     large = ending == ".npy" and path.is_file() and path.stat().st_size > STREAM_ABOVE
-    return open_rows(path) if path.is_dir() or ending == ".parquet" or large else None
+    known = ending in (".parquet", *ENDINGS)
+    return open_rows(path) if path.is_dir() or known or large else None
+
+
+def open_rows(path: str | os.PathLike[str]) -> Rows:
+    """Open a ``.npy`` or Parquet file, or a directory of one of the two, in order of the names.
+
+    Of a directory tree, all files with the ending are taken, but not those whose name, or a
+    folder's name, begins with ``_`` or ``.``, as other writers mark what is not data. Where there
+    are neither, images are opened by `open_images`.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such file or directory.
+    DataError
+        Nothing to read, both kinds in one directory, or files that do not fit together.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"There is no data file {str(path)!r}.")
+    found = data_files(path)
+    npy = [p for p in found if p.suffix.lower() == ".npy"]
+    parquet = [p for p in found if p.suffix.lower() == ".parquet"]
+    if npy and parquet:
+        raise DataError(f"{path} holds both .npy and .parquet files; keep one kind.")
+    if npy or parquet:
+        return NpyRows(npy) if npy else ParquetRows(parquet)
+    if any(p.suffix.lower() in ENDINGS for p in found):
+        return open_images(path)
+    raise DataError(f"{path} holds no .npy and no .parquet file, and no images.")
 
 
 def in_memory(X: Any) -> Any:

@@ -57,7 +57,10 @@ def as_images(vae: VAE, rows: ArrayLike) -> Array:
     if len(shape) == 2:
         return values.reshape(-1, *shape)
     if len(shape) == 3 and shape[0] in (1, 3, 4):
-        images = np.moveaxis(values.reshape(-1, *shape), 1, -1)
+        if vae.channels_last:
+            images = values.reshape(-1, *shape[1:], shape[0])
+        else:
+            images = np.moveaxis(values.reshape(-1, *shape), 1, -1)
         return images[..., 0] if shape[0] == 1 else images
     raise DataError(
         f"The model's rows have shape {shape}, which is not (h, w) or (c, h, w) with 1, 3 or 4 "

@@ -43,6 +43,7 @@ class Stream(IntEnum):
     SAMPLE = 7
     IMPUTE = 8
     PRIOR = 9
+    AUGMENT = 10
 
 
 def seed_from(seed: int, *key: int) -> int:

@@ -120,12 +120,23 @@ def check_prior(spec: Prior, d: int = 3, event_shape: tuple[int, ...] = (4,)) ->
     _same("shape of a draw for each row", tuple(by_row.shape), (2, 6, width))
 
 
-def check_network(spec: Network, event_shape: tuple[int, ...] = (4,), d: int = 3) -> None:
-    """Check a network's encoder and decoder for one event shape."""
-    _check_spec(spec)
+def check_network(
+    spec: Network,
+    event_shape: tuple[int, ...] = (4,),
+    d: int = 3,
+    likelihood: Likelihood | None = None,
+) -> None:
+    """Check a network's encoder and decoder for one event shape.
+
+    Without a likelihood, the decoder is asked for two numbers for each cell.
+    """
+    again = Network.from_json(spec.to_json()).restored(spec)
+    _holds(again == spec, "the spec survives JSON")
+    _holds(hash(spec) == hash(spec.replace()), "the spec is hashable and immutable")
+    needed = (2, *event_shape) if likelihood is None else likelihood.build(event_shape).param_shape
     with rng.isolated(0):
-        encoder = spec.build_encoder(event_shape).double()
-        decoder = spec.build_decoder(d, (2, *event_shape)).double()
+        encoder = spec.build_encoder(event_shape).double().eval()
+        decoder = spec.build_decoder(d, needed).double().eval()
     x = torch.randn(5, *event_shape, generator=rng.generator(0), dtype=torch.float64)
     encoder.calibrate(x.mean(0), x)
     features = encoder(x)
@@ -137,7 +148,7 @@ def check_network(spec: Network, event_shape: tuple[int, ...] = (4,), d: int = 3
     again = encoder(torch.where(mask, x, x + 1), mask)
     _holds(torch.equal(hidden, again), "hidden cells do not influence the features")
     out = decoder(torch.zeros(6, 5, d, dtype=torch.float64))
-    _same("shape of the decoder's output", tuple(out.shape), (6, 5, 2, *event_shape))
+    _same("shape of the decoder's output", tuple(out.shape), (6, 5, *needed))
 
 
 def check_objective(spec: Objective) -> None:

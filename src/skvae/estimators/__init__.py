@@ -1,22 +1,31 @@
 """The scikit-learn faces. Importing them does not import torch; fitting or loading does."""
 
+from __future__ import annotations
+
 import os
+from typing import TYPE_CHECKING
 
 from skvae.estimators.vae import VAE
 from skvae.exceptions import ModelFileError
+
+if TYPE_CHECKING:
+    from skvae.networks import Network
 
 __all__ = ["VAE", "load"]
 
 _ESTIMATORS = {"VAE": VAE}
 
 
-def load(path: str | os.PathLike[str]) -> VAE:
+def load(path: str | os.PathLike[str], *, network: Network | None = None) -> VAE:
     """Load a model that `save` wrote; safe for files from strangers.
 
     Parameters
     ----------
     path : path
         A ``.safetensors`` file.
+    network : networks.Custom or None
+        The modules that the model was trained with, where these are your own: the file has their
+        weights, but no code.
 
     Returns
     -------
@@ -42,7 +51,7 @@ def load(path: str | os.PathLike[str]) -> VAE:
     if not isinstance(name, str) or name not in _ESTIMATORS:
         raise ModelFileError(f"{path} cannot be loaded: estimator {name!r:.80} is not known here.")
     try:
-        return _ESTIMATORS[name]._from_manifest(manifest, tensors)
+        return _ESTIMATORS[name]._from_manifest(manifest, tensors, network)
     except ModelFileError as error:
         raise ModelFileError(f"{path} cannot be loaded: {error}") from error
     except (

@@ -15,13 +15,24 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import validate_data
 
 from skvae import files
+from skvae._rows import ChannelsFirst
 from skvae.estimators._containers import (
     CONTAINERS,
     check_finite,
     column_names,
     container_of,
+    is_compact,
     to_container,
     to_numpy,
+    widened,
+)
+from skvae.estimators._layout import (
+    channels_first,
+    channels_last,
+    check_event,
+    inward,
+    outward,
+    warn_of_order,
 )
 from skvae.exceptions import DataError, ModelFileError, ParameterError
 from skvae.spec import Spec
@@ -51,11 +62,12 @@ Seed = int | np.random.RandomState | np.random.Generator | None
 class Face(BaseEstimator):  # type: ignore[misc]
     """An estimator that holds a `Core` and takes and returns what its users have.
 
-    Subclasses have the parameters ``event_shape``, ``early_stopping``,
+    Subclasses have the parameters ``event_shape``, ``channels_last``, ``early_stopping``,
     ``validation_fraction`` and ``random_state``.
     """
 
     event_shape: tuple[int, ...] | None
+    channels_last: bool
     early_stopping: bool | Literal["auto"]
     validation_fraction: float
     random_state: Seed
@@ -63,9 +75,12 @@ class Face(BaseEstimator):  # type: ignore[misc]
     _core: Core
 
     def _validated(
-        self, X: Any, *, reset: bool = False, allow_nan: bool = False
-    ) -> NDArray[np.floating]:
-        """Check X and return it flat, (n, D), float32 or float64; ``reset`` learns its form."""
+        self, X: Any, *, reset: bool = False, allow_nan: bool = False, compact: bool = False
+    ) -> Array:
+        """Check X and return it flat, (n, D), float32 or float64; ``reset`` learns its form.
+
+        ``compact`` keeps arrays of small types as they are.
+        """
         if reset:
             self._validate_params()
             self._container = container_of(X)
@@ -74,17 +89,21 @@ class Face(BaseEstimator):  # type: ignore[misc]
         if isinstance(X, files.Table):
             X, columns = self._unpack_table(X, reset=reset)
         X = to_numpy(X)
+        compact = compact and is_compact(X)
+        X = X if compact else widened(X)
         shape = np.shape(X)
         if len(shape) > 2:
+            if not reset and len(self._given_event) > 1:
+                check_event(tuple(shape[1:]), self._given_event, type(self).__name__)
             X = np.reshape(X, (shape[0], -1))
         with warnings.catch_warnings():
             if columns is not None:  # of a table, whose names were compared above
                 warnings.filterwarnings("ignore", "X does not have valid feature names")
-            values: NDArray[np.floating] = validate_data(
+            values: Array = validate_data(
                 self,
                 X,
                 reset=reset,
-                dtype=[np.float64, np.float32],
+                dtype=None if compact else [np.float64, np.float32],
                 ensure_all_finite=False,
             )
         check_finite(
@@ -97,7 +116,16 @@ class Face(BaseEstimator):  # type: ignore[misc]
             self._learn_form(shape, values)
             if columns is not None:
                 self.feature_names_in_ = np.array(columns, dtype=object)
-        return values
+        return inward(values, self.event_shape_) if self._channels_last else values
+
+    @property
+    def _given_event(self) -> tuple[int, ...]:
+        """Shape of one row as users have it."""
+        return channels_last(self.event_shape_) if self._channels_last else self.event_shape_
+
+    def _outward(self, values: Array) -> Array:
+        """Return rows (..., D) in the order of the cells that users have."""
+        return outward(values, self.event_shape_) if self._channels_last else values
 
     @property
     def _advice(self) -> str:
@@ -127,9 +155,12 @@ class Face(BaseEstimator):  # type: ignore[misc]
                     f"event_shape={self.event_shape!r} has {int(np.prod(event))} cells, but X has "
                     f"{values.shape[1]} features per row."
                 )
-        self.event_shape_ = event
+        self._channels_last = bool(self.channels_last)
+        if not self._channels_last:
+            warn_of_order(event)
+        self.event_shape_ = channels_first(event) if self._channels_last else event
         self._flat = len(shape) <= 2
-        self._dtype = values.dtype.name
+        self._dtype = widened(values[:0]).dtype.name
 
     def _recall_form(self, manifest: dict[str, Any]) -> None:
         """Take from a file what `_validated` learned of the data."""
@@ -139,6 +170,7 @@ class Face(BaseEstimator):  # type: ignore[misc]
             (names is None or (named and len(names) == self.n_features_in_))
             and manifest["container"] in CONTAINERS
             and manifest["flat"] in (True, False)
+            and manifest.get("channels_last", False) in (True, False)
             and manifest["dtype"] in ("float32", "float64")
         ):
             raise ModelFileError("what it says of the form of the data makes no sense.")
@@ -146,10 +178,12 @@ class Face(BaseEstimator):  # type: ignore[misc]
             self.feature_names_in_ = np.array(names, dtype=object)
         self._container, self._flat = manifest["container"], bool(manifest["flat"])
         self._dtype = manifest["dtype"]
+        self._channels_last = bool(manifest.get("channels_last", False))
 
     def _contained(self, values: Array) -> Any:
+        values = self._outward(values)
         if not self._flat:
-            return values.reshape(len(values), *self.event_shape_)
+            return values.reshape(len(values), *self._given_event)
         return to_container(values, self._container, getattr(self, "feature_names_in_", None))
 
     def _rows_to_fit(self, X: Any, *, reset: bool = False, world: World | None = None) -> FitRows:
@@ -158,10 +192,15 @@ class Face(BaseEstimator):  # type: ignore[misc]
 
         stream = files.stream_of(X)
         if stream is None:
-            values = self._validated(X, reset=reset)
+            values = self._validated(X, reset=reset, compact=True)
         else:  # the cells are checked when they are first read
+            last = self.channels_last if reset else self._channels_last
             form = np.zeros((1, *stream.event_shape), stream.dtype)
+            if stream.channels_first and last:
+                form = np.moveaxis(form, 1, -1)
             self._validated(files.Table(form, stream.columns), reset=reset)
+            if last and not stream.channels_first:
+                stream = ChannelsFirst(stream, self._given_event)
         seed = self._core.seed if not reset else seed_of(self.random_state)
         if reset and world is not None:  # every process asks, so that its generator moves on
             own = seed
@@ -177,6 +216,8 @@ class Face(BaseEstimator):  # type: ignore[misc]
         for i, block in enumerate(stream):
             try:
                 rows = block.reshape(-1, *stream.event_shape)
+                if stream.channels_first and self._channels_last:
+                    rows = np.moveaxis(rows, 1, -1)
                 yield self._validated(files.Table(rows, stream.columns))
             except DataError as error:
                 file, first = stream.origin(i)
@@ -247,11 +288,11 @@ def to_json(name: str, value: Any) -> Any:
     """Return a parameter as plain JSON; what has no such form is named in a warning."""
     if isinstance(value, Spec):
         return value.to_json()
-    if isinstance(value, tuple):
-        return list(value)
+    if isinstance(value, tuple | list):
+        return [to_json(name, v) for v in value]
     if isinstance(value, np.generic):
         return value.item()
-    if value is None or isinstance(value, str | int | float | bool | list):
+    if value is None or isinstance(value, str | int | float | bool):
         return value
     warnings.warn(f"{name}={value!r} is not saved; it loads as its default.", stacklevel=4)
     return None
@@ -261,4 +302,4 @@ def from_json(value: Any) -> Any:
     """Return the parameter that `to_json` described."""
     if isinstance(value, dict):
         return Spec.from_json(value)
-    return tuple(value) if isinstance(value, list) else value
+    return tuple(map(from_json, value)) if isinstance(value, list) else value

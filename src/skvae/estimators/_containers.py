@@ -15,13 +15,16 @@ __all__ = [
     "column_names",
     "container_of",
     "fill_frame",
+    "is_compact",
     "to_container",
     "to_numpy",
+    "widened",
 ]
 
 
 FRAMES = ("pandas", "polars")
 CONTAINERS = (*FRAMES, "numpy")
+COMPACT = tuple(map(np.dtype, (np.bool_, np.uint8, np.int8, np.int16, np.float16)))
 
 
 def container_of(X: Any) -> str:
@@ -65,14 +68,24 @@ def fill_frame(frame: Any, values: NDArray[Any], missing: NDArray[np.bool_]) -> 
 
 
 def to_numpy(X: Any) -> Any:
-    """Turn a torch tensor into an array and small integers into float32; pass on the rest."""
+    """Turn a torch tensor into an array; pass on the rest."""
     if hasattr(X, "detach") and hasattr(X, "cpu"):
-        X = X.detach().cpu().numpy()
-    elif hasattr(X, "__array__") and container_of(X) == "numpy":
-        X = np.asarray(X)
+        return X.detach().cpu().numpy()
+    if hasattr(X, "__array__") and container_of(X) == "numpy":
+        return np.asarray(X)
+    return X
+
+
+def widened(X: Any) -> Any:
+    """Turn small numbers into float32; pass on the rest."""
     if isinstance(X, np.ndarray) and X.dtype.kind in "biuf" and X.dtype.itemsize <= 2:
         return X.astype(np.float32)  # exact, and half of what float64 would take
     return X
+
+
+def is_compact(X: Any) -> bool:
+    """Whether X is an array of a small type that torch has, too."""
+    return isinstance(X, np.ndarray) and X.dtype in COMPACT
 
 
 def column_names(X: Any) -> list[str] | None:
@@ -92,7 +105,7 @@ def check_finite(
     ------
     DataError
     """
-    if np.isfinite(X).all():
+    if X.dtype.kind in "biu" or np.isfinite(X).all():
         return
     infinite = np.isinf(X)
     bad = infinite if infinite.any() else np.isnan(X)

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from skvae import aggregate, distributed, rng
+from skvae import aggregate, augmentation, distributed, rng
 from skvae.annealing import Annealing, Start, annealed_weights, bidirectional
 from skvae.callbacks import Watcher
 from skvae.checkpoint import Checkpoint, fingerprint_of
@@ -197,6 +197,7 @@ class Core:
         epochs_done: int,
         checkpoint: str | None = None,
         world: distributed.World | None = None,
+        augment: object = None,
     ) -> None:
         """Train on rows; a second call goes on where the first ended."""
         if reason := objective.objection(self.spec.posterior):
@@ -207,7 +208,10 @@ class Core:
         if self.trainer is None or self.trainer.objective != objective:
             self.trainer = Trainer(self.module, objective, self.device, self.seed)
         self.trainer.at.epochs_done = epochs_done
-        train = self._source(rows, plan.seed)
+        train, changes = self._source(rows, plan.seed), augmentation.resolve(augment)
+        if changes:
+            augmentation.check_images(changes, self.spec.event_shape)
+            train = augmentation.Augmented(train, changes)
         held_out = None
         if valid is not None:
             seed = rng.seed_from(plan.seed, rng.Stream.VALIDATION)
@@ -218,6 +222,7 @@ class Core:
                 "model": self.spec.to_json(),
                 "objective": objective.to_json(),
                 "binarize": self.binarize,
+                "augment": [one.to_json() for one in changes],
                 "plan": {**dataclasses.asdict(plan), "dtype": str(plan.dtype)},
                 "early_stopping": valid is not None,
                 "epochs done before": epochs_done,
@@ -411,9 +416,13 @@ class Core:
 
     @classmethod
     def from_state(
-        cls, manifest: dict[str, Any], tensors: dict[str, Tensor], device: torch.device
+        cls,
+        manifest: dict[str, Any],
+        tensors: dict[str, Tensor],
+        device: torch.device,
+        network: Network | None = None,
     ) -> Self:
-        """Rebuild what `state` described.
+        """Rebuild what `state` described; of modules of the user's it cannot.
 
         Raises
         ------
@@ -421,6 +430,7 @@ class Core:
             Names, shapes or types of the tensors are not those of the model.
         """
         spec = Assembly.from_json(manifest["model"])
+        spec = spec.replace(network=spec.network.restored(network))
         if manifest["binarize"] not in (None, "threshold", "stochastic"):
             raise ModelFileError(f"binarize={manifest['binarize']!r:.80} is not known.")
         if type(manifest["seed"]) is not int or manifest["seed"] < 0:

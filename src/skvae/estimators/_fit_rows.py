@@ -1,5 +1,6 @@
 """The rows of a fit, in memory or streamed from files: all that training asks of them."""
 
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 import numpy as np
@@ -8,7 +9,8 @@ from numpy.typing import NDArray
 
 from skvae._rows import Without
 from skvae.data import Binarize, Source, Transform, check_support
-from skvae.likelihoods import Likelihood
+from skvae.estimators._containers import is_compact, widened
+from skvae.likelihoods import Likelihood, Support
 from skvae.likelihoods.base import Standardize
 from skvae.streams import Rows, StreamSource, Survey, survey
 
@@ -69,6 +71,7 @@ class InMemory:
     Parameters
     ----------
     X : ndarray, shape (n, D)
+        Of floats, or of a small type, in which the rows then stay.
     seed : int
     """
 
@@ -81,7 +84,7 @@ class InMemory:
     @property
     def binary(self) -> bool:
         """Whether all values are 0 or 1."""
-        return bool(np.all((self.X == 0) | (self.X == 1)))
+        return all(bool(((rows == 0) | (rows == 1)).all()) for rows in self._chunks())
 
     @property
     def varied(self) -> bool:
@@ -90,7 +93,14 @@ class InMemory:
 
     def check(self, likelihood: Likelihood) -> None:
         """Raise a DataError for values that the likelihood does not allow."""
-        check_support(self.X, likelihood.support, likelihood.name)
+        support = likelihood.support
+        if support != Support() and any(support.forbids(x).any() for x in self._chunks()):
+            check_support(widened(self.X), support, likelihood.name)
+
+    def _chunks(self) -> Iterator[Array]:
+        """Yield the rows in pieces, as float32 where their type is a small one."""
+        for start in range(0, len(self.X), ROWS_PER_CHUNK):
+            yield widened(self.X[start : start + ROWS_PER_CHUNK])
 
     def transform(self, mode: Standardize) -> Transform:
         """Return the map to model units."""
@@ -112,12 +122,17 @@ class InMemory:
     def source(
         self, transform: Transform, event_shape: tuple[int, ...], *, binarize: Binarize, seed: int
     ) -> Source:
-        """Return batches in model units."""
-        x = torch.empty(self.X.shape, dtype=torch.float32)
-        for start in range(0, len(x), ROWS_PER_CHUNK):
-            rows = slice(start, start + ROWS_PER_CHUNK)
-            x[rows] = transform.encode(self.X[rows], torch.float32)
-        return Source(x.view(-1, *event_shape), binarize=binarize, seed=seed)
+        """Return batches in model units; what is as small as that or smaller stays as it is."""
+        unchanged = transform.is_identity
+        if is_compact(self.X) or (unchanged and self.X.dtype == np.float32):
+            x = torch.from_numpy(np.require(self.X, requirements=["A", "C", "W"]))
+            later = None if unchanged else transform
+        else:
+            x, later = torch.empty(self.X.shape, dtype=torch.float32), None
+            for start in range(0, len(x), ROWS_PER_CHUNK):
+                rows = slice(start, start + ROWS_PER_CHUNK)
+                x[rows] = transform.encode(self.X[rows], torch.float32)
+        return Source(x.view(-1, *event_shape), transform=later, binarize=binarize, seed=seed)
 
 
 class Streamed:

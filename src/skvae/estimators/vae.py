@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -18,29 +18,24 @@ from skvae.estimators._base import (
     Rows,
     Seed,
     at_least,
-    from_json,
     joined,
     seed_of,
-    to_json,
 )
-from skvae.estimators._containers import container_of, fill_frame, to_numpy
-from skvae.estimators._scores import Scores
-from skvae.exceptions import DataError, ModelFileError, ParameterError, TrainingDivergedError
+from skvae.estimators._containers import container_of, fill_frame, to_numpy, widened
+from skvae.estimators._keep import Kept
+from skvae.exceptions import DataError, ParameterError, TrainingDivergedError
 from skvae.spec import Spec
 
 if TYPE_CHECKING:
-    import torch
-
     from skvae.callbacks import History
     from skvae.distributed import World
     from skvae.estimators._core import Kind
     from skvae.estimators._fit_rows import FitRows
-    from skvae.likelihoods import Likelihood
 
 __all__ = ["VAE"]
 
 
-class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Scores):  # type: ignore[misc]
+class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Kept):  # type: ignore[misc]
     """Variational autoencoder [1]_: generate, look, fill in, and score.
 
     An encoder gives a Gaussian q(z | x) for each row, a decoder gives p(x | z), and both are
@@ -74,6 +69,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Scores):  # type: i
         which ``hidden_layer_sizes`` is ignored. ``"auto"`` is ``"conv"`` for events
         ``(c, height, width)`` or ``(c, depth, height, width)`` with sides of at least 8, unless
         ``hidden_layer_sizes`` is set, and ``"mlp"`` for all others.
+        ``networks.Custom(encoder=..., decoder=...)`` takes any torch modules.
     model : str or spec, default="vae"
         How the parts are wired: ``"vae"`` has one latent vector; ``"ladder"`` and
         ``"hierarchical"`` have several, each given the one above, with ``n_components`` in the
@@ -89,9 +85,16 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Scores):  # type: i
         For data in [0, 1] under a Bernoulli likelihood. ``"threshold"`` compares with 0.5.
         ``"stochastic"`` draws the training targets afresh in every epoch and the rows that are
         scored once, with noise fixed by their content: the literature's "dynamic" protocol.
+    augment : str, spec, tuple of these or None, default=None
+        How training images are changed at random in every epoch: ``"shift"``, ``"crop"``,
+        ``"flip"``, or specs such as ``augmentation.Shift(pixels=1)``, one after the other. Rows
+        that are held out or scored stay as they are.
     event_shape : tuple of int or None, default=None
         Shape of one row where rows come flat, for example ``(1, 28, 28)``. Arrays of more than
         two dimensions bring their own.
+    channels_last : bool, default=False
+        Whether rows (and ``event_shape``) are (h, w, c) instead of (c, h, w), or (length, c), or
+        volumes with the channels last. What comes back is like that, too.
     max_epochs : int or "auto", default="auto"
         Passes over the training rows; ``"auto"`` gives about 6,000 updates (20 to 2,000 passes).
     batch_size : int or "auto", default="auto"
@@ -134,7 +137,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Scores):  # type: i
     feature_names_in_ : ndarray of str, shape (n_features_in_,)
         Column names, where X had them.
     event_shape_ : tuple of int
-        Shape of one row as the network sees it.
+        Shape of one row as the network sees it, channels first.
     likelihood_ : spec
         The likelihood, also where it was chosen by ``"auto"``.
     history_ : History
@@ -168,7 +171,9 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Scores):  # type: i
         "hidden_layer_sizes": [tuple, list],
         "objective": [str, Spec],
         "binarize": [StrOptions({"threshold", "stochastic"}), None],
+        "augment": [str, tuple, list, Spec, None],
         "event_shape": [tuple, list, None],
+        "channels_last": ["boolean"],
         "max_epochs": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
         "batch_size": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
         "learning_rate": [Interval(Real, 0, None, closed="neither")],
@@ -184,10 +189,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Scores):  # type: i
         "verbose": ["verbose"],
     }
 
-    n_features_in_: int
-    likelihood_: Likelihood
     history_: History
-    n_iter_: int
 
     def __init__(
         self,
@@ -201,7 +203,9 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Scores):  # type: i
         hidden_layer_sizes: tuple[int, ...] = (256, 256),
         objective: str | Spec = "elbo",
         binarize: Literal["threshold", "stochastic"] | None = None,
+        augment: Sequence[str | Spec] | tuple[str, ...] | Spec | None = None,
         event_shape: tuple[int, ...] | None = None,
+        channels_last: bool = False,
         max_epochs: int | Literal["auto"] = "auto",
         batch_size: int | Literal["auto"] = "auto",
         learning_rate: float = 0.002,
@@ -225,7 +229,9 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Scores):  # type: i
         self.hidden_layer_sizes = hidden_layer_sizes
         self.objective = objective
         self.binarize = binarize
+        self.augment = augment
         self.event_shape = event_shape
+        self.channels_last = channels_last
         self.max_epochs = max_epochs
         self.batch_size = batch_size
         self.learning_rate = learning_rate
@@ -248,9 +254,10 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Scores):  # type: i
         Parameters
         ----------
         X : array, DataFrame, tensor, path or files.Table; shape (n, D) or (n, *event)
-            No missing values. A path is read by `skvae.files.read`, but streamed with bounded
-            memory where it is a directory, a Parquet file or a ``.npy`` file above 512 MiB; so
-            is a `skvae.streams.Rows`. At most 10,000 rows of a stream are held out.
+            No missing values. Arrays of bytes and other small types stay so in memory. A path is
+            read by `skvae.files.read`, but streamed with bounded memory where it is a directory, a
+            Parquet file or a ``.npy`` file above 512 MiB; so is a `skvae.streams.Rows`. At most
+            10,000 rows of a stream are held out.
         y : ignored
 
         Returns
@@ -389,6 +396,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Scores):  # type: i
                 epochs_done=len(self.history_),
                 checkpoint=None if one_pass else self.checkpoint,
                 world=world,
+                augment=self.augment,
             )
         finally:
             self.n_iter_ = max(1, len(self.history_))
@@ -426,7 +434,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Scores):  # type: i
         X : shape (n, D) or (n, *event)
         """
         check_is_fitted(self)
-        values = check_array(to_numpy(Z), dtype=[np.float64, np.float32], input_name="Z")
+        values = check_array(widened(to_numpy(Z)), dtype=[np.float64, np.float32], input_name="Z")
         d = self._core.spec.latent.width
         if values.shape[1] != d:
             raise DataError(f"Z has {values.shape[1]} columns, but z of this model has {d}.")
@@ -496,74 +504,16 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Scores):  # type: i
         seed = self._core.seed if n_draws is None else seed_of(random_state)
         rows: Any = files.in_memory(X)
         values = self._validated(rows, allow_nan=True)
-        filled = self._core.impute(
-            values, n_draws, n_samples=n_samples, seed=seed, kind=_kind(kind)
+        filled = self._outward(
+            self._core.impute(values, n_draws, n_samples=n_samples, seed=seed, kind=_kind(kind))
         )
         if container_of(rows) == "numpy":
             shape = rows.values.shape if isinstance(rows, files.Table) else np.shape(rows)
             return filled.reshape(*filled.shape[:-2], *shape)
-        missing = np.isnan(values)
+        missing = np.isnan(self._outward(values))
         if n_draws is None:
             return fill_frame(rows, filled, missing)
         return [fill_frame(rows, one, missing) for one in filled]
-
-    # -- keep -----------------------------------------------------------------------------
-
-    def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
-        """Write the model as one safe file; `skvae.load` reads it back.
-
-        Parameters
-        ----------
-        path : path
-            Usually ``*.safetensors``.
-        overwrite : bool
-            Replace an existing file (atomically).
-
-        Raises
-        ------
-        FileExistsError
-            The file exists and ``overwrite`` is False.
-        OSError
-            It could not be written; an older file is intact.
-        """
-        from skvae import serialization
-
-        check_is_fitted(self)
-        manifest, tensors = self._core.state()
-        manifest |= {
-            "estimator": type(self).__name__,
-            "params": {
-                k: to_json(k, v)
-                for k, v in self.get_params(deep=False).items()
-                if k != "checkpoint"  # a place on this machine
-            },
-            "history": self.history_.rows,
-            "feature_names": list(getattr(self, "feature_names_in_", [])) or None,
-            "container": self._container,
-            "flat": self._flat,
-            "dtype": self._dtype,
-        }
-        serialization.write(path, manifest, tensors, overwrite=overwrite)
-
-    @classmethod
-    def _from_manifest(cls, manifest: dict[str, Any], tensors: dict[str, torch.Tensor]) -> Self:
-        from skvae.callbacks import History
-        from skvae.estimators._core import Core, pick_device
-
-        params = {k: from_json(v) for k, v in manifest["params"].items()}
-        self = cls(**params | {"checkpoint": None})  # a file must not choose where to write
-        self._validate_params()
-        self._core = Core.from_state(manifest, tensors, pick_device("auto"))
-        self.likelihood_ = self._core.spec.likelihood
-        self.event_shape_ = self._core.spec.event_shape
-        self.n_features_in_ = self._core.n_features
-        self._recall_form(manifest)
-        rows = manifest["history"]
-        if not all(isinstance(v, int | float) for row in rows for v in row.values()):
-            raise ModelFileError("its history holds something that is not a number.")
-        self.history_ = History(rows)
-        self.n_iter_ = max(1, len(self.history_))
-        return self
 
     @property
     def _n_features_out(self) -> int:

@@ -77,6 +77,15 @@ class LatentModule(nn.Module, abc.ABC):
         self.encoder = spec.network.build_encoder(spec.event_shape)
         self.prior = spec.prior.build(spec.model.prior_latent(spec), spec.event_shape)
 
+    def _build_decoder(self, d: int) -> nn.Module:
+        """Return the network's decoder, from d numbers to what the likelihood needs."""
+        try:
+            return self.spec.network.build_decoder(d, self.likelihood.param_shape)
+        except ParameterError as error:
+            raise ParameterError(
+                f"likelihood={self.spec.likelihood.name!r}, z of {d} numbers: {error}"
+            ) from error
+
     @abc.abstractmethod
     def infer(self, batch: Batch) -> Distribution:
         """q(z | x), batch shape (B,), event shape (d,); hidden cells are ignored."""

@@ -90,7 +90,7 @@ class HierarchicalModule(ChainModule):
         self.top = DiagonalModule(upper, features)
         self.lower = conditional(features + upper, *layers)
         self.generative.append(conditional(upper, *layers))
-        self.decoder = spec.network.build_decoder(lower + upper, self.likelihood.param_shape)
+        self.decoder = self._build_decoder(lower + upper)
 
     def _emit(self, levels: Sequence[Tensor], path: Path) -> Distribution:
         p: Distribution = self.likelihood(self._body(self.decoder, torch.cat([*levels], -1)))

@@ -119,7 +119,7 @@ class LadderModule(ChainModule):
             self.generative.append(conditional(size, widths, below, activation, norm))
             features = (features, *widths)[-1]
             self.evident.append(DiagonalModule(size, features))
-        self.decoder = spec.network.build_decoder(self.sizes[0], self.likelihood.param_shape)
+        self.decoder = self._build_decoder(self.sizes[0])
 
     def _emit(self, levels: Sequence[Tensor], path: Path) -> Distribution:
         p: Distribution = self.likelihood(self._body(self.decoder, levels[0]))

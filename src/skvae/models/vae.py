@@ -43,9 +43,7 @@ class VAEModule(LatentModule):
     def __init__(self, spec: "Assembly") -> None:
         super().__init__(spec)
         self.posterior = spec.posterior.build(spec.n_components, self.encoder.out_features)
-        self.decoder = spec.network.build_decoder(
-            self.posterior.embedding_width(spec.latent), self.likelihood.param_shape
-        )
+        self.decoder = self._build_decoder(self.posterior.embedding_width(spec.latent))
 
     def infer(self, batch: Batch) -> Distribution:
         """q(z | x), batch shape (B,), event shape (d,); hidden cells are ignored."""

@@ -10,6 +10,7 @@ from skvae.networks.base import (
     running_statistics,
 )
 from skvae.networks.conv import Conv
+from skvae.networks.custom import Custom
 from skvae.networks.mlp import MLP
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "BatchNorm",
     "CenteredEncoder",
     "Conv",
+    "Custom",
     "Encoder",
     "Network",
     "check_activation",

@@ -8,8 +8,9 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import batch_norm
+from torch.nn.modules.batchnorm import _BatchNorm
 
-from skvae.exceptions import ParameterError, did_you_mean
+from skvae.exceptions import ModelFileError, ParameterError, did_you_mean
 from skvae.spec import Spec
 
 __all__ = [
@@ -81,6 +82,26 @@ class Network(Spec, abc.ABC, family="network"):
     def build_decoder(self, d: int, out_shape: tuple[int, ...]) -> nn.Module:
         """Return the decoder, (..., d) -> (..., *out_shape)."""
 
+    def restored(self, given: "Network | None") -> "Network":
+        """Return the network of a model file, with what only the caller of `load` has.
+
+        Parameters
+        ----------
+        given : Network or None
+            What the caller passes.
+
+        Raises
+        ------
+        ModelFileError
+            It does not go with the file.
+        """
+        if given is not None and given != self:
+            raise ModelFileError(
+                f"network={given!r} was passed, but it has a network of its own, {self!r}. Leave "
+                "out network; only modules of your own need it."
+            )
+        return self
+
 
 def check_activation(activation: object) -> None:
     """Check a field that names an activation.
@@ -144,7 +165,8 @@ class BatchNorm(nn.Module):
 @contextmanager
 def running_statistics(module: nn.Module) -> Iterator[None]:
     """Let batch normalisation take its running statistics, also in training."""
-    learning = [m for m in module.modules() if isinstance(m, BatchNorm) and m.training]
+    kinds = (BatchNorm, _BatchNorm)
+    learning = [m for m in module.modules() if isinstance(m, kinds) and m.training]
     for part in learning:
         part.training = False
     try:

@@ -1,0 +1,94 @@
+"""The calls of an estimator that keep it in a file."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, Self
+
+from sklearn.utils.validation import check_is_fitted
+
+from skvae.estimators._base import from_json, to_json
+from skvae.estimators._scores import Scores
+from skvae.exceptions import ModelFileError
+
+if TYPE_CHECKING:
+    import torch
+
+    from skvae.likelihoods import Likelihood
+    from skvae.networks import Network
+    from skvae.spec import Spec
+
+__all__ = ["Kept"]
+
+
+class Kept(Scores):
+    """Saving a fitted model, and making it again from what a file says."""
+
+    n_features_in_: int
+    n_iter_: int
+    network: str | Spec
+    likelihood_: Likelihood
+
+    def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+        """Write the model as one safe file; `skvae.load` reads it back.
+
+        Parameters
+        ----------
+        path : path
+            Usually ``*.safetensors``.
+        overwrite : bool
+            Replace an existing file (atomically).
+
+        Raises
+        ------
+        FileExistsError
+            The file exists and ``overwrite`` is False.
+        OSError
+            It could not be written; an older file is intact.
+        """
+        from skvae import serialization
+
+        check_is_fitted(self)
+        manifest, tensors = self._core.state()
+        manifest |= {
+            "estimator": type(self).__name__,
+            "params": {
+                k: to_json(k, v)
+                for k, v in self.get_params(deep=False).items()
+                if k != "checkpoint"  # a place on this machine
+            },
+            "history": self.history_.rows,
+            "feature_names": list(getattr(self, "feature_names_in_", [])) or None,
+            "container": self._container,
+            "flat": self._flat,
+            "channels_last": self._channels_last,
+            "dtype": self._dtype,
+        }
+        serialization.write(path, manifest, tensors, overwrite=overwrite)
+
+    @classmethod
+    def _from_manifest(
+        cls,
+        manifest: dict[str, Any],
+        tensors: dict[str, torch.Tensor],
+        network: Network | None,
+    ) -> Self:
+        from skvae.callbacks import History
+        from skvae.estimators._core import Core, pick_device
+
+        params = {k: from_json(v) for k, v in manifest["params"].items()}
+        self = cls(**params | {"checkpoint": None})  # a file must not choose where to write
+        self._validate_params()
+        self._core = Core.from_state(manifest, tensors, pick_device("auto"), network)
+        if network is not None:
+            self.network = network
+        self.likelihood_ = self._core.spec.likelihood
+        self.event_shape_ = self._core.spec.event_shape
+        self.n_features_in_ = self._core.n_features
+        self._recall_form(manifest)
+        rows = manifest["history"]
+        if not all(isinstance(v, int | float) for row in rows for v in row.values()):
+            raise ModelFileError("its history holds something that is not a number.")
+        self.history_ = History(rows)
+        self.n_iter_ = max(1, len(self.history_))
+        return self
