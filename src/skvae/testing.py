@@ -62,7 +62,9 @@ def check_likelihood(spec: Likelihood, x: Tensor) -> None:
     other.flatten(1)[:, 0] = x.flatten(1)[:, 0].roll(1)
     unchanged = p.log_prob(other).flatten(2)[..., 1:] == log_prob.flatten(2)[..., 1:]
     _holds(unchanged.all(), "a cell's log_prob depends on that cell alone")
-    log_prob.sum().backward()
+    shown, _ = module.represent(x, None)
+    _same("shape of what networks see", tuple(shown.shape), (rows, *module.input_shape))
+    (log_prob.sum() + shown.sum()).backward()
     _holds(h.grad is not None and (h.grad != 0).any(), "gradients reach the decoder's output")
     for name, parameter in module.named_parameters():
         _holds(parameter.grad is not None, f"gradients reach the parameter {name}")

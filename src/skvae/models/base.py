@@ -72,9 +72,9 @@ class LatentModule(nn.Module, abc.ABC):
         super().__init__()
         self.spec = spec
         self._body_dtype: torch.dtype | None = None
-        self.register_buffer("log_unit", torch.zeros(spec.event_shape))
         self.likelihood = spec.likelihood.build(spec.event_shape)
-        self.encoder = spec.network.build_encoder(spec.event_shape)
+        self.register_buffer("log_unit", torch.zeros(self.likelihood.unit_shape))
+        self.encoder = spec.network.build_encoder(self.likelihood.input_shape)
         self.prior = spec.prior.build(spec.model.prior_latent(spec), spec.event_shape)
 
     @abc.abstractmethod
@@ -124,6 +124,10 @@ class LatentModule(nn.Module, abc.ABC):
             out = body(x, *args)
         return out.to(x.dtype)
 
+    def _features(self, batch: Batch) -> Tensor:
+        """What the encoder makes of x as the likelihood shows it, (B, out_features)."""
+        return self._body(self.encoder, *self.likelihood.represent(batch.x, batch.mask))
+
     def calibrate(self, mean: Tensor, unit: Tensor, rows: Tensor) -> None:
         """Pass the training data to the parts that start from them.
 
@@ -134,9 +138,11 @@ class LatentModule(nn.Module, abc.ABC):
         rows : Tensor, shape (n, *event)
             Some rows in model units, in random order.
         """
-        self.log_unit.copy_(unit.log())
-        self.encoder.calibrate(mean, rows)
+        self.log_unit.copy_(unit.log()[tuple(map(slice, self.likelihood.unit_shape))])
         self.likelihood.calibrate(mean, unit, rows)
+        shown, _ = self.likelihood.represent(rows, None)
+        # All rows are known to ``mean``, unless the encoder sees them as something else.
+        self.encoder.calibrate(mean if shown is rows else shown.mean(0), shown)
         self.prior.calibrate(rows)
 
     def log_joint(
@@ -153,7 +159,8 @@ class LatentModule(nn.Module, abc.ABC):
             x = torch.where(batch.mask, x, torch.zeros((), dtype=x.dtype))
         event_dims = len(self.spec.event_shape)
         p = self.likelihood.adapt(p, x, batch.mask)
-        log_px = distributions.masked_sum(p.log_prob(x), batch.mask, event_dims)
+        mask = self.likelihood.counted(x, batch.mask)
+        log_px = distributions.masked_sum(p.log_prob(x), mask, event_dims)
         # d(model units) / d(data units), of the cells that count
-        log_unit = self.log_unit if batch.mask is None else self.log_unit.expand_as(x)
-        return log_px - distributions.masked_sum(log_unit, batch.mask, event_dims)
+        log_unit = self.log_unit.expand(x.shape[1:] if mask is None else x.shape)
+        return log_px - distributions.masked_sum(log_unit, mask, event_dims)

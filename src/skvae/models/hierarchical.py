@@ -93,7 +93,7 @@ class HierarchicalModule(ChainModule):
         return p
 
     def _posterior(self, batch: Batch, generative: Sequence[Conditional]) -> tuple[Chain, Chain]:
-        features = self._body(self.encoder, batch.x, batch.mask)  # (B, context)
+        features = self._features(batch)  # (B, context)
         top = self.top(features)
         return (
             Chain(top, [_given(features, self.lower)], self.sizes),

@@ -122,7 +122,7 @@ class LadderModule(ChainModule):
         return p
 
     def _posterior(self, batch: Batch, generative: Sequence[Conditional]) -> tuple[Chain, Chain]:
-        features = self._body(self.encoder, batch.x, batch.mask)
+        features = self._features(batch)
         evident: list[Distribution] = []
         for upward, head in zip(self.upward, self.evident, strict=True):
             features = self._body(upward, features)

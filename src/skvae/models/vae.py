@@ -49,7 +49,7 @@ class VAEModule(LatentModule):
 
     def infer(self, batch: Batch) -> Distribution:
         """q(z | x), batch shape (B,), event shape (d,); hidden cells are ignored."""
-        q: Distribution = self.posterior(self._body(self.encoder, batch.x, batch.mask))
+        q: Distribution = self.posterior(self._features(batch))
         return q
 
     def prior_distribution(self) -> Distribution:
@@ -69,7 +69,7 @@ class VAEModule(LatentModule):
         self, batch: Batch, n_samples: int, noise: rng.Noise, *, path_only: bool = False
     ) -> Evidence:
         """Log-densities at ``n_samples`` draws z ~ q(z | x)."""
-        features = self._body(self.encoder, batch.x, batch.mask)
+        features = self._features(batch)
         q: Distribution = self.posterior(features)
         z = distributions.draw(q, (n_samples,), noise)  # (K, B, d)
         point = z.view_as(z)
