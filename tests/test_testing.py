@@ -16,6 +16,11 @@ X = {"unit": torch.rand(8, 3), "codes": torch.randint(0, 2, (8, 3)).float()}
 
 
 def data_for(spec):
+    if spec.sequential:
+        values = data_for(spec.step).unsqueeze(-1)  # (8, 3, 1)
+        lengths = torch.arange(8) % 2 + 1
+        alive = (torch.arange(3) < lengths.unsqueeze(-1)).unsqueeze(-1).float()
+        return torch.cat([values * alive, alive], -1) if spec.ragged else values
     support = spec.support
     if not support.integral:
         return 0.05 + 0.9 * X["unit"]
@@ -45,7 +50,7 @@ NETWORKS = [s for s in SPECS if s.family == "network" and s != networks.Custom()
 def test_networks(spec, event_shape):
     if isinstance(spec, networks.Conv):
         spec = spec.replace(n_dims=max(1, len(event_shape) - 1))
-    testing.check_network(spec, event_shape)
+    testing.check_network(spec, (5, 3) if spec.sequential else event_shape)
 
 
 @pytest.mark.parametrize("spec", [s for s in SPECS if s.family == "objective"], ids=repr)

@@ -16,7 +16,7 @@ from skvae.evidence import Batch
 from skvae.latent import Space
 from skvae.likelihoods import Gaussian, Likelihood
 from skvae.models import Assembly
-from skvae.networks import MLP, Network
+from skvae.networks import MLP, Network, SequenceNetwork
 from skvae.objectives import ELBO, Objective
 from skvae.penalties import Penalty
 from skvae.posteriors import Categorical, Diagonal, Posterior, VonMisesFisher
@@ -62,7 +62,9 @@ def check_likelihood(spec: Likelihood, x: Tensor) -> None:
     other.flatten(1)[:, 0] = x.flatten(1)[:, 0].roll(1)
     unchanged = p.log_prob(other).flatten(2)[..., 1:] == log_prob.flatten(2)[..., 1:]
     _holds(unchanged.all(), "a cell's log_prob depends on that cell alone")
-    log_prob.sum().backward()
+    shown, _ = module.represent(x, None)
+    _same("shape of what networks see", tuple(shown.shape), (rows, *module.input_shape))
+    (log_prob.sum() + shown.sum()).backward()
     _holds(h.grad is not None and (h.grad != 0).any(), "gradients reach the decoder's output")
     for name, parameter in module.named_parameters():
         _holds(parameter.grad is not None, f"gradients reach the parameter {name}")
@@ -128,11 +130,15 @@ def check_network(
 ) -> None:
     """Check a network's encoder and decoder for one event shape.
 
-    Without a likelihood, the decoder is asked for two numbers for each cell.
+    Without a likelihood, the decoder is asked for two numbers for each cell. For sequences the
+    shape is (steps, features + 1), as `likelihoods.Sequence` represents them.
     """
     again = Network.from_json(spec.to_json()).restored(spec)
     _holds(again == spec, "the spec survives JSON")
     _holds(hash(spec) == hash(spec.replace()), "the spec is hashable and immutable")
+    if isinstance(spec, SequenceNetwork):
+        _check_sequence_network(spec, event_shape, d)
+        return
     needed = (2, *event_shape) if likelihood is None else likelihood.build(event_shape).param_shape
     with rng.isolated(0):
         encoder = spec.build_encoder(event_shape).double().eval()
@@ -149,6 +155,41 @@ def check_network(
     _holds(torch.equal(hidden, again), "hidden cells do not influence the features")
     out = decoder(torch.zeros(6, 5, d, dtype=torch.float64))
     _same("shape of the decoder's output", tuple(out.shape), (6, 5, *needed))
+
+
+def _check_sequence_network(spec: SequenceNetwork, shape: tuple[int, ...], d: int) -> None:
+    length, width = shape
+    with rng.isolated(0):
+        encoder = spec.build_encoder(shape).double()
+        decoder = spec.decoder_for(d, (length, 2), shape).double()
+    x = torch.randn(length, length, width, generator=rng.generator(0), dtype=torch.float64)
+    x[..., -1] = torch.ones(length, length).tril()  # as many steps as there are rows before
+    x = x * x[..., -1:]
+    mask = (torch.rand(x.shape, generator=rng.generator(1)) < 0.5) | (x == x[..., -1:])
+    encoder.calibrate(x.mean(0), x)
+    features = encoder(x)
+    _same("shape of the features", tuple(features.shape), (length, encoder.out_features))
+    hidden = encoder(torch.where(mask, x, torch.nan), mask)
+    _holds(torch.isfinite(hidden).all(), "hidden cells may hold NaN")
+    again = encoder(torch.where(mask, x, x + 1), mask)
+    _holds(torch.equal(hidden, again), "hidden cells do not influence the features")
+    longer = encoder(torch.nn.functional.pad(x, (0, 0, 0, 3)))
+    _holds(torch.allclose(longer, features, atol=1e-10), "steps after the end do not count")
+    alone = encoder(x[1:2, :3])
+    _holds(torch.allclose(alone, features[1:2], atol=1e-10), "rows do not influence each other")
+    z = torch.randn(length, d, generator=rng.generator(2), dtype=torch.float64)
+    out = decoder(z, x)
+    _same("shape of the decoder's output", tuple(out.shape), (length, length, 2))
+    later = x.clone()
+    later[:, 2:] += 1
+    unchanged = torch.equal(decoder(z, later)[:, :2], out[:, :2])
+    _holds(unchanged, "a step does not depend on those that it is not yet shown")
+    state, steps = decoder.start(z), []
+    for step in x.split(1, 1):
+        h, state = decoder.advance(step, state)
+        steps.append(h)
+    one_by_one = torch.allclose(torch.cat(steps, 1), out, atol=1e-10)
+    _holds(one_by_one, "one step after the other gives the same as all at once")
 
 
 def check_objective(spec: Objective) -> None:

@@ -13,6 +13,7 @@ positive           ``log_normal``
 counts             ``poisson``, ``negative_binomial``, and ``zero_inflated_`` of both
 codes 0 … K − 1    ``categorical``, ``ordinal``
 pixels 0 … 255     ``discretized_logistic_mixture``
+sequences          ``Sequence(step)`` of any of these
 =================  ==============================================================================
 """
 
@@ -26,6 +27,7 @@ from skvae.likelihoods.counts import (
 )
 from skvae.likelihoods.images import DiscretizedLogisticMixture, bits_per_dim
 from skvae.likelihoods.real import Gaussian, Laplace, LogNormal, StudentT
+from skvae.likelihoods.sequence import Sequence
 from skvae.likelihoods.unit_interval import Bernoulli, Beta, ContinuousBernoulli
 
 __all__ = [
@@ -42,6 +44,7 @@ __all__ = [
     "NegativeBinomial",
     "Ordinal",
     "Poisson",
+    "Sequence",
     "StudentT",
     "Support",
     "ZeroInflatedNegativeBinomial",

@@ -2,6 +2,7 @@
 
 import abc
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from skvae.distributions import bounded
+from skvae.likelihoods.readers import Numbers, Reader, sum_up
 from skvae.spec import Spec, at_least
 
 __all__ = [
@@ -80,6 +82,16 @@ class LikelihoodModule(nn.Module, abc.ABC):
     event_shape: tuple[int, ...]
     param_shape: tuple[int, ...]
 
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one x as `represent` shows it to networks."""
+        return self.event_shape
+
+    @property
+    def unit_shape(self) -> tuple[int, ...]:
+        """Shape of the data's units, which broadcasts to ``event_shape``."""
+        return self.event_shape
+
     @abc.abstractmethod
     def forward(self, h: Tensor) -> Distribution:
         """Return p(x | z) with batch shape ``(..., *event)`` for h of ``(..., *param_shape)``.
@@ -117,6 +129,25 @@ class LikelihoodModule(nn.Module, abc.ABC):
         """
         return p
 
+    def represent(self, x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Return x (B, *event) and its mask as networks see them, (B, *input); as they are here.
+
+        Hidden cells may hold anything.
+        """
+        return x, mask
+
+    def counted(self, x: Tensor, mask: Tensor | None) -> Tensor | None:
+        """Return the mask of the cells whose density counts; here those that are observed."""
+        return mask
+
+    def conditioned(self, p: Distribution, x: Tensor) -> Distribution:
+        """Return p(x | z) given what of x (B, *event) is never hidden; here that is nothing."""
+        return p
+
+    def pool(self, weighted: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
+        """Sum up values (B, *event) and weights, which broadcast to them: the weighted mean."""
+        return sum_up(weighted)
+
     def split(self, h: Tensor) -> tuple[Tensor, ...]:
         """Unbind the axis in front of the event, (..., k, *event) -> k of (..., *event)."""
         return h.unbind(-1 - len(self.event_shape))
@@ -128,10 +159,11 @@ class Likelihood(Spec, abc.ABC, family="likelihood"):
     Properties say what the data must be like: ``support``, the allowed values, and
     ``standardize``, how the data are rescaled before the network sees them. ``takes_rounded`` says
     whether parameters of eight significant bits serve as well as exact ones, so that the networks
-    may be trained in bfloat16.
+    may be trained in bfloat16, and ``sequential`` whether an x is a sequence of steps.
     """
 
     takes_rounded: ClassVar[bool] = False
+    sequential: ClassVar[bool] = False
 
     @property
     def support(self) -> Support:
@@ -150,6 +182,14 @@ class Likelihood(Spec, abc.ABC, family="likelihood"):
     @abc.abstractmethod
     def build(self, event_shape: tuple[int, ...]) -> LikelihoodModule:
         """Return the module for one event shape."""
+
+    def reader(self, n_features: int) -> Reader:
+        """Return how networks that read step after step see a step of ``n_features`` cells.
+
+        Whole numbers without an upper limit are shown by their logarithm.
+        """
+        counts = self.support.integral and self.support.high == math.inf
+        return Numbers(n_features, logarithmic=counts)
 
 
 def bounded_scale(raw: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from skvae.likelihoods.base import (
     at_least,
     bounded,
 )
+from skvae.likelihoods.readers import Reader, Symbols
 
 __all__ = ["Categorical", "Ordinal"]
 
@@ -65,6 +66,10 @@ class Categorical(Likelihood, name="categorical"):
     def build(self, event_shape: tuple[int, ...]) -> LikelihoodModule:
         """Return the module for one event shape."""
         return CategoricalModule(event_shape, self.n_categories)
+
+    def reader(self, n_features: int) -> Reader:
+        """Codes are shown as learned vectors."""
+        return Symbols(n_features, self.n_categories)
 
 
 class CategoricalModule(LikelihoodModule):

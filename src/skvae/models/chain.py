@@ -180,7 +180,7 @@ class ChainModule(LatentModule):
         """
 
     @abc.abstractmethod
-    def _emit(self, levels: Sequence[Tensor], path: Path) -> Distribution:
+    def _decoded(self, levels: Sequence[Tensor], path: Path) -> Distribution:
         """p(x | z), batch shape (..., *event), for levels (..., d_i)."""
 
     @property
@@ -190,7 +190,7 @@ class ChainModule(LatentModule):
 
     def generate(self, z: Tensor) -> Distribution:
         """p(x | z) for z (..., d), batch shape (..., *event), one factor per cell."""
-        return self._emit(torch.split(z, [*self.sizes], -1), self.path)
+        return self._decoded(torch.split(z, [*self.sizes], -1), self.path)
 
     def infer(self, batch: Batch) -> Chain:
         """q(z | x), batch shape (B,), event shape (d,); hidden cells are ignored."""
@@ -233,7 +233,7 @@ class ChainModule(LatentModule):
         log_pz, log_qz = _log_probs(p_laws, levels), _log_probs(q_laws, levels)
         kl = list(map(_kl, q_laws, p_laws, log_qz, log_pz))
         return Evidence(
-            log_px=self._log_px(batch, self._emit(levels, once)),
+            log_px=self._log_px(batch, self._decoded(levels, once), noise),
             log_pz=torch.stack(log_pz).sum(0),
             log_qz=torch.stack(log_qz).sum(0),
             kl=torch.cat([self._grouped(terms) for terms in kl], -1),

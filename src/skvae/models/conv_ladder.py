@@ -142,7 +142,7 @@ class ConvLadderModule(ChainModule):
 
         return Path([*map(law_by, heads)], [*map(step_by, descents)])
 
-    def _emit(self, levels: Sequence[Tensor], path: Path) -> Distribution:
+    def _decoded(self, levels: Sequence[Tensor], path: Path) -> Distribution:
         maps: Tensor | None = None
         for step, z in zip(reversed(path.steps), reversed(levels), strict=True):
             maps = step(maps, z)
@@ -152,7 +152,7 @@ class ConvLadderModule(ChainModule):
 
     def _posterior(self, batch: Batch, path: Path) -> tuple[Chain, Chain]:
         with self._lowered(batch.x):
-            maps = self.encoder.maps(batch.x, batch.mask)
+            maps = self.encoder.maps(*self.likelihood.represent(batch.x, batch.mask))
         maps = [m.to(batch.x.dtype) for m in maps]
         fixed_path = self._path(
             map(detached, self.generative),

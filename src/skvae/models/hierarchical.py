@@ -92,12 +92,11 @@ class HierarchicalModule(ChainModule):
         self.generative.append(conditional(upper, *layers))
         self.decoder = self._build_decoder(lower + upper)
 
-    def _emit(self, levels: Sequence[Tensor], path: Path) -> Distribution:
-        p: Distribution = self.likelihood(self._body(self.decoder, torch.cat([*levels], -1)))
-        return p
+    def _decoded(self, levels: Sequence[Tensor], path: Path) -> Distribution:
+        return self._emit(torch.cat([*levels], -1))
 
     def _posterior(self, batch: Batch, path: Path) -> tuple[Chain, Chain]:
-        features = self._body(self.encoder, batch.x, batch.mask)  # (B, context)
+        features = self._features(batch)  # (B, context)
         top = self.top(features)
         return (
             Chain(top, [_given(features, self.lower)], self.sizes),

@@ -121,12 +121,11 @@ class LadderModule(ChainModule):
             self.evident.append(DiagonalModule(size, features))
         self.decoder = self._build_decoder(self.sizes[0])
 
-    def _emit(self, levels: Sequence[Tensor], path: Path) -> Distribution:
-        p: Distribution = self.likelihood(self._body(self.decoder, levels[0]))
-        return p
+    def _decoded(self, levels: Sequence[Tensor], path: Path) -> Distribution:
+        return self._emit(levels[0])
 
     def _posterior(self, batch: Batch, path: Path) -> tuple[Chain, Chain]:
-        features = self._body(self.encoder, batch.x, batch.mask)
+        features = self._features(batch)
         evident: list[Distribution] = []
         for upward, head in zip(self.upward, self.evident, strict=True):
             features = self._body(upward, features)

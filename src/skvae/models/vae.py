@@ -47,7 +47,7 @@ class VAEModule(LatentModule):
 
     def infer(self, batch: Batch) -> Distribution:
         """q(z | x), batch shape (B,), event shape (d,); hidden cells are ignored."""
-        q: Distribution = self.posterior(self._body(self.encoder, batch.x, batch.mask))
+        q: Distribution = self.posterior(self._features(batch))
         return q
 
     def prior_distribution(self) -> Distribution:
@@ -57,23 +57,19 @@ class VAEModule(LatentModule):
 
     def generate(self, z: Tensor) -> Distribution:
         """p(x | z) for z (..., d), batch shape (..., *event), one factor per cell."""
-        return self._decode(self.posterior.embed(z, None))
-
-    def _decode(self, embedding: Tensor) -> Distribution:
-        p: Distribution = self.likelihood(self._body(self.decoder, embedding))
-        return p
+        return self._emit(self.posterior.embed(z, None))
 
     def evidence(
         self, batch: Batch, n_samples: int, noise: rng.Noise, *, path_only: bool = False
     ) -> Evidence:
         """Log-densities at ``n_samples`` draws z ~ q(z | x)."""
-        features = self._body(self.encoder, batch.x, batch.mask)
+        features = self._features(batch)
         q: Distribution = self.posterior(features)
         z = distributions.draw(q, (n_samples,), noise)  # (K, B, d)
         point = z.view_as(z)
         prior = self.prior_distribution()
         return Evidence(
-            log_px=self._log_px(batch, self._decode(self.posterior.embed(point, q))),
+            log_px=self._log_px(batch, self._emit(self.posterior.embed(point, q)), noise),
             log_pz=lambda: prior.log_prob(point),
             log_qz=lambda: self._path_log_q(features, point) if path_only else q.log_prob(z),
             kl=distributions.kl_per_dimension(q, prior),

@@ -12,15 +12,22 @@ from skvae.networks.base import (
 from skvae.networks.conv import Conv
 from skvae.networks.custom import Custom
 from skvae.networks.mlp import MLP
+from skvae.networks.recurrent import RNN
+from skvae.networks.steps import SequenceNetwork, StepDecoder
+from skvae.networks.temporal import TCN
 
 __all__ = [
     "MLP",
+    "RNN",
+    "TCN",
     "BatchNorm",
     "CenteredEncoder",
     "Conv",
     "Custom",
     "Encoder",
     "Network",
+    "SequenceNetwork",
+    "StepDecoder",
     "check_activation",
     "dense_layers",
     "running_statistics",
