@@ -1,5 +1,7 @@
 """Tables in files: NumPy (.npy, .npz), Parquet, text (.csv, .tsv) and IDX, by the name's ending.
 
+Sequences have files of their own, one on each line: .txt and .jsonl.
+
 What may be larger than memory, `stream_of` opens without reading it.
 """
 
@@ -16,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skvae._idx import read_idx
+from skvae._lines import has_lines, read_lines
 from skvae._rows import NpyRows, ParquetRows, Rows, open_rows
 from skvae.exceptions import DataError
 
@@ -107,9 +110,11 @@ def stream_of(X: Any) -> Rows | None:
 
 
 def in_memory(X: Any) -> Any:
-    """Read what is still in files into a `Table`; pass on the rest."""
+    """Read what is still in files into a `Table`, or a list of sequences; pass on the rest."""
     if isinstance(X, Rows):
         return Table(X.read(), X.columns)
+    if isinstance(X, str | Path) and has_lines(X):
+        return read_lines(X)
     return read(X) if isinstance(X, str | Path) else X
 
 

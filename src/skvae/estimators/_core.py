@@ -18,6 +18,12 @@ from skvae.checkpoint import Checkpoint, fingerprint_of
 from skvae.data import Binarize, Source, Transform, binarize_by_content, check_support
 from skvae.distributions import draw
 from skvae.estimators._fit_rows import FitRows
+from skvae.estimators._sequence_rows import (
+    SequenceRows,
+    sequence_likelihood,
+    transform_of,
+    trimmed,
+)
 from skvae.evidence import Batch
 from skvae.exceptions import ModelFileError, ParameterError
 from skvae.importance import (
@@ -42,18 +48,25 @@ Kind = Literal["draw", "mean"]
 ROWS_PER_CALL = 1024
 MIN_WEIGHTS_ROUNDED = 200_000  # with fewer, casts cost more than the products save
 
+RECURRENT = "rnn"
 SIMPLEST = {"real": "standard", "sphere": "sphere", "one_hot": "categorical"}
 
 
 def choose_likelihood(choice: object, rows: FitRows) -> Likelihood:
     """Resolve a likelihood; ``"auto"`` is Bernoulli for binary data, else Gaussian."""
+    if isinstance(rows, SequenceRows):
+        return sequence_likelihood(choice, rows)
     if choice != "auto":
         return Likelihood.resolve(choice, argument="likelihood")
     return Bernoulli() if rows.binary else Gaussian(scale="per_feature")
 
 
-def choose_network(choice: object, hidden_layer_sizes: tuple[int, ...]) -> Network:
+def choose_network(
+    choice: object, hidden_layer_sizes: tuple[int, ...], likelihood: Likelihood
+) -> Network:
     """Resolve a network; a name takes its widths from ``hidden_layer_sizes``."""
+    if choice == "auto" and likelihood.sequential:
+        choice = RECURRENT
     if choice in ("auto", MLP.name):
         return MLP(hidden_layer_sizes=hidden_layer_sizes)
     return Network.resolve(choice, argument="network")
@@ -226,7 +239,8 @@ class Core:
 
     def posterior_mean(self, X: Array) -> Array:
         """E[z | x], shape (n, d)."""
-        return self._per_block(X, lambda module, batch: module.infer(batch).mean)
+        likelihood = self.spec.likelihood
+        return self._per_block(X, lambda m, batch: m.infer(trimmed(batch, likelihood)).mean)
 
     def kl_per_dimension(self, X: Array) -> Array | None:
         """Mean KL(q(z | x) || p(z)) of each latent variable, shape (d,), where it splits."""
@@ -235,7 +249,8 @@ class Core:
         with torch.no_grad():
             for rows in _blocks(X):
                 batch = self._batch(rows, dtype)
-                kl = module.evidence(batch, 1, rng.PerRow(batch.x, self.seed)).kl
+                noise = rng.PerRow(batch.x, self.seed)
+                kl = module.evidence(trimmed(batch, self.spec.likelihood), 1, noise).kl
                 if kl is None or kl.shape[1] != self.spec.latent.n_components:
                     return None
                 total = total + kl.double().sum(0).cpu().numpy()
@@ -276,7 +291,12 @@ class Core:
         module, dtype = self._module_for(X)
         batches = (self._batch(rows, dtype) for rows in _blocks(X, 256))
         blocks = [
-            log_marginal(module, batch, n_samples, rng.PerRow(batch.x, self.seed))
+            log_marginal(
+                module,
+                trimmed(batch, self.spec.likelihood),
+                n_samples,
+                rng.PerRow(batch.x, self.seed),  # of the whole row: its company must not matter
+            )
             for batch in batches
         ]
         return {
@@ -294,6 +314,7 @@ class Core:
         for rows in _blocks(X, max(1, LATENTS_PER_CALL // n_samples)):
             batch = self._batch(rows, dtype)
             noise = rng.PerRow(batch.x, self.seed)
+            batch = trimmed(batch, self.spec.likelihood)
             weights = annealed_weights(module, batch, settings, noise)
             out.append(weights.log_likelihood.numpy())
         return np.concatenate(out)
@@ -428,7 +449,7 @@ class Core:
         module = spec.build(0)
         module.load_state_dict(weights)
         module.to(device).eval()
-        transform = Transform(shift.numpy(), unit.numpy())
+        transform = transform_of(spec, shift.numpy(), unit.numpy())
         return cls(spec, module, transform, manifest["binarize"], manifest["seed"], device)
 
     def _per_block(self, X: Array, function: Callable[[LatentModule, Batch], Tensor]) -> Array:

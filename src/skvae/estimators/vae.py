@@ -343,7 +343,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Scores):  # type: i
             likelihood=self.likelihood_,
             posterior=Posterior.resolve(self.posterior, argument="posterior"),
             prior=self.prior,
-            network=choose_network(self.network, self.hidden_layer_sizes),
+            network=choose_network(self.network, self.hidden_layer_sizes, self.likelihood_),
             model=self.model,
             binarize=self.binarize,
             device=pick_device(self.device),
@@ -495,6 +495,8 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Scores):  # type: i
         filled = self._core.impute(
             values, n_draws, n_samples=n_samples, seed=seed, kind=_kind(kind)
         )
+        if self._form is not None:
+            return self._filled(rows, filled)
         if container_of(rows) == "numpy":
             shape = rows.values.shape if isinstance(rows, files.Table) else np.shape(rows)
             return filled.reshape(*filled.shape[:-2], *shape)
@@ -538,6 +540,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Scores):  # type: i
             "container": self._container,
             "flat": self._flat,
             "dtype": self._dtype,
+            "sequences": None if self._form is None else self._form.to_json(),
         }
         serialization.write(path, manifest, tensors, overwrite=overwrite)
 
