@@ -79,20 +79,36 @@ class PosteriorSample:
     z : Tensor, shape (K, B, d)
     weight : Tensor, shape (K, B)
         Self-normalised: sums to 1 over K.
+    x : Tensor, shape (K, B, *event), or None
+        Rows whose hidden cells were drawn with z, where these depend on each other; the weights
+        are those of the pairs. None where p(x | z) says all about them.
     """
 
     z: Tensor
     weight: Tensor
+    x: Tensor | None = None
+
+    def mean(self, module: LatentModule) -> Tensor:
+        """E[x | observed cells], or its counterpart for codes, shape (B, *event)."""
+        values = self.x if self.x is not None else (module.generate(z).mean for z in self.z)
+        axes = [1] * len(module.spec.event_shape)
+        weights = (weight.view(-1, *axes) for weight in self.weight)
+        return module.likelihood.pool(zip(values, weights, strict=True))
 
     def resample(self, n: int, noise: rng.Noise) -> Tensor:
         """Draw ``n`` latent vectors per row with replacement by weight, shape (n, B, d)."""
+        return self.draws(n, noise)[0]
+
+    def draws(self, n: int, noise: rng.Noise) -> tuple[Tensor, Tensor | None]:
+        """Draw ``n`` pairs of z (n, B, d) and x (n, B, *event), where there are any x."""
         u = noise.uniform((n,), torch.empty(self.z.shape[1], dtype=torch.float64))  # (n, B)
         cumulative = self.weight.double().cpu().cumsum(0)  # (K, B)
         index = torch.searchsorted(
             (cumulative / cumulative[-1]).T.contiguous(), u.T.contiguous()
         ).T.clamp_(max=len(self.z) - 1)  # (n, B)
         index = index.to(self.z.device)
-        return self.z.gather(0, index.unsqueeze(-1).expand(-1, -1, self.z.shape[-1]))
+        row = torch.arange(index.shape[1], device=index.device)
+        return self.z[index, row], None if self.x is None else self.x[index, row]
 
 
 @torch.no_grad()
@@ -131,23 +147,27 @@ def conditional_posterior(
     .. [3] Hesterberg, "Weighted Average Importance Sampling and Defensive Mixture
        Distributions", 1995
     """
-    hidden = torch.zeros_like(batch.x, dtype=torch.bool) if batch.mask is None else ~batch.mask
     proposals: list[Distribution] = []
     for _ in range(n_chains):
         q = module.infer(batch)
         for _ in range(n_sweeps):
             z = distributions.draw(q, (), noise)  # (B, d)
-            filling = distributions.draw(module.generate(z), (), noise)
-            q = module.infer(Batch(torch.where(hidden, filling, batch.x)))
+            q = module.infer(Batch(module.complete(batch, z, noise)))
         proposals.append(q)
     proposals.append(module.prior_distribution().expand(torch.Size([len(batch.x)])))
     per_proposal = math.ceil(n_samples / len(proposals))
     z = torch.cat([distributions.draw(q, (per_proposal,), noise) for q in proposals])  # (K, B, d)
     log_q = distributions.log_mean_exp(torch.stack([q.log_prob(z) for q in proposals]))
     parts = z.split(max(1, LATENTS_PER_CALL // len(batch.x)))
-    log_joint = torch.cat([torch.add(*module.log_joint(batch, part)) for part in parts])
+    x: Tensor | None = None
+    if module.autoregressive:
+        filled, log_px = zip(*(module.fill(batch, part, noise) for part in parts), strict=True)
+        x = torch.cat(filled)
+        log_joint = torch.cat(log_px) + module.prior_distribution().log_prob(z)
+    else:
+        log_joint = torch.cat([torch.add(*module.log_joint(batch, part)) for part in parts])
     weight = torch.softmax((log_joint - log_q).double(), 0)
-    return PosteriorSample(z, weight.to(z.dtype))
+    return PosteriorSample(z, weight.to(z.dtype), x)
 
 
 def _chunks(total: int, size: int) -> Iterator[int]:

@@ -16,7 +16,7 @@ from skvae.evidence import Batch
 from skvae.latent import Space
 from skvae.likelihoods import Gaussian, Likelihood
 from skvae.models import Assembly
-from skvae.networks import MLP, Network
+from skvae.networks import MLP, Network, SequenceNetwork
 from skvae.objectives import ELBO, Objective
 from skvae.penalties import Penalty
 from skvae.posteriors import Categorical, Diagonal, Posterior, VonMisesFisher
@@ -123,8 +123,14 @@ def check_prior(spec: Prior, d: int = 3, event_shape: tuple[int, ...] = (4,)) ->
 
 
 def check_network(spec: Network, event_shape: tuple[int, ...] = (4,), d: int = 3) -> None:
-    """Check a network's encoder and decoder for one event shape."""
+    """Check a network's encoder and decoder for one event shape.
+
+    For sequences it is (steps, features + 1), as `likelihoods.Sequence` represents them.
+    """
     _check_spec(spec)
+    if isinstance(spec, SequenceNetwork):
+        _check_sequence_network(spec, event_shape, d)
+        return
     with rng.isolated(0):
         encoder = spec.build_encoder(event_shape).double()
         decoder = spec.build_decoder(d, (2, *event_shape)).double()
@@ -140,6 +146,41 @@ def check_network(spec: Network, event_shape: tuple[int, ...] = (4,), d: int = 3
     _holds(torch.equal(hidden, again), "hidden cells do not influence the features")
     out = decoder(torch.zeros(6, 5, d, dtype=torch.float64))
     _same("shape of the decoder's output", tuple(out.shape), (6, 5, 2, *event_shape))
+
+
+def _check_sequence_network(spec: SequenceNetwork, shape: tuple[int, ...], d: int) -> None:
+    length, width = shape
+    with rng.isolated(0):
+        encoder = spec.build_encoder(shape).double()
+        decoder = spec.decoder_for(d, (length, 2), shape).double()
+    x = torch.randn(length, length, width, generator=rng.generator(0), dtype=torch.float64)
+    x[..., -1] = torch.ones(length, length).tril()  # as many steps as there are rows before
+    x = x * x[..., -1:]
+    mask = (torch.rand(x.shape, generator=rng.generator(1)) < 0.5) | (x == x[..., -1:])
+    encoder.calibrate(x.mean(0), x)
+    features = encoder(x)
+    _same("shape of the features", tuple(features.shape), (length, encoder.out_features))
+    hidden = encoder(torch.where(mask, x, torch.nan), mask)
+    _holds(torch.isfinite(hidden).all(), "hidden cells may hold NaN")
+    again = encoder(torch.where(mask, x, x + 1), mask)
+    _holds(torch.equal(hidden, again), "hidden cells do not influence the features")
+    longer = encoder(torch.nn.functional.pad(x, (0, 0, 0, 3)))
+    _holds(torch.allclose(longer, features, atol=1e-10), "steps after the end do not count")
+    alone = encoder(x[1:2, :3])
+    _holds(torch.allclose(alone, features[1:2], atol=1e-10), "rows do not influence each other")
+    z = torch.randn(length, d, generator=rng.generator(2), dtype=torch.float64)
+    out = decoder(z, x)
+    _same("shape of the decoder's output", tuple(out.shape), (length, length, 2))
+    later = x.clone()
+    later[:, 2:] += 1
+    unchanged = torch.equal(decoder(z, later)[:, :2], out[:, :2])
+    _holds(unchanged, "a step does not depend on those that it is not yet shown")
+    state, steps = decoder.start(z), []
+    for step in x.split(1, 1):
+        h, state = decoder.advance(step, state)
+        steps.append(h)
+    one_by_one = torch.allclose(torch.cat(steps, 1), out, atol=1e-10)
+    _holds(one_by_one, "one step after the other gives the same as all at once")
 
 
 def check_objective(spec: Objective) -> None:

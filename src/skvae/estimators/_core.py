@@ -382,12 +382,11 @@ class Core:
             )
             posterior = conditional_posterior(module, batch, n_samples, noise)
             if n_draws is None:
-                mean = torch.zeros_like(x)
-                for z, weight in zip(posterior.z, posterior.weight, strict=True):
-                    mean += weight.view(-1, *[1] * (x.ndim - 1)) * module.generate(z).mean
-                return self._to_data(mean)[None]
-            p = module.generate(posterior.resample(n_draws, noise))
-            values = p.mean if kind == "mean" else draw(p, (), noise)
+                return self._to_data(posterior.mean(module))[None]
+            z, values = posterior.draws(n_draws, noise)
+            if values is None:
+                p = module.generate(z)
+                values = p.mean if kind == "mean" else draw(p, (), noise)
         return self._to_data(values).reshape(n_draws, len(X), -1)
 
     def _need_density(self, what: str) -> None:

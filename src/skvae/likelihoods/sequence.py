@@ -170,11 +170,13 @@ class SequenceModule(LikelihoodModule):
         there = (alive[0] > 0.5).to(values)
         return torch.cat([values * there, there], -1)
 
+    def alive(self, x: Tensor) -> Tensor:
+        """Return 1 for the steps of x (..., T, F) that exist and 0 for the others, (..., T)."""
+        return x[..., -1] if self.ragged else x.new_ones(x.shape[:-1])
+
     def _split(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Features (..., T, F) and "alive" (..., T)."""
-        if self.ragged:
-            return x[..., :-1], x[..., -1]
-        return x, x.new_ones(x.shape[:-1])
+        return x[..., :-1] if self.ragged else x, self.alive(x)
 
 
 class Steps(Distribution):

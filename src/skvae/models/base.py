@@ -1,6 +1,7 @@
 """What every generative model is, however it is wired: p(z), p(x | z), q(z | x) for a flat z."""
 
 import abc
+import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -10,10 +11,12 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from skvae import distributions, rng
+from skvae.autoregression import Autoregressive
 from skvae.evidence import Batch, Evidence
 from skvae.exceptions import ParameterError
 from skvae.latent import Latent
-from skvae.networks import running_statistics
+from skvae.likelihoods.sequence import SequenceModule
+from skvae.networks import StepDecoder, running_statistics
 from skvae.priors import PriorModule
 from skvae.spec import Spec
 
@@ -54,6 +57,12 @@ class GenerativeModel(Spec, abc.ABC, family="model"):
             raise ParameterError(
                 f"prior={parts.prior.name!r} does not go with "
                 f"posterior={parts.posterior.name!r}: {reason}."
+            )
+        if parts.network.sequential and not parts.likelihood.sequential:
+            raise ParameterError(
+                f"network={parts.network.name!r} reads sequences, which "
+                f"likelihood={parts.likelihood.name!r} does not describe. Use "
+                f"likelihood=Sequence(...) around the likelihood of one step."
             )
 
 
@@ -128,6 +137,21 @@ class LatentModule(nn.Module, abc.ABC):
         """What the encoder makes of x as the likelihood shows it, (B, out_features)."""
         return self._body(self.encoder, *self.likelihood.represent(batch.x, batch.mask))
 
+    def _build_decoder(self, d: int) -> nn.Module:
+        """Return the network's decoder of d numbers."""
+        likelihood = self.likelihood
+        network = self.spec.network
+        return network.decoder_for(d, likelihood.param_shape, likelihood.input_shape)
+
+    def _emit(self, h: Tensor) -> Distribution:
+        """p(x | z) from what the decoder is to see of z, (..., d)."""
+        if isinstance(self.decoder, StepDecoder):
+            assert isinstance(self.likelihood, SequenceModule)
+            body = functools.partial(self._body, self.decoder)
+            return Autoregressive(h, self.decoder, self.likelihood, body)
+        p: Distribution = self.likelihood(self._body(self.decoder, h))
+        return p
+
     def calibrate(self, mean: Tensor, unit: Tensor, rows: Tensor) -> None:
         """Pass the training data to the parts that start from them.
 
@@ -152,15 +176,68 @@ class LatentModule(nn.Module, abc.ABC):
         log_px = self._log_px(batch, self.generate(z))
         return log_px, (prior or self.prior_distribution()).log_prob(z)
 
-    def _log_px(self, batch: Batch, p: Distribution) -> Tensor:
-        """Log-density of the observed cells in data units, summed, for p (K, B, *event)."""
+    def _log_px(self, batch: Batch, p: Distribution, noise: rng.Noise | None = None) -> Tensor:
+        """Log-density of the observed cells in data units, summed, for p (K, B, *event).
+
+        Where steps depend on hidden ones before them, these are drawn from the noise, so that the
+        exponential of what is returned has the right mean. In training, and without noise, the
+        decoder is told that they are unknown, which is fast and an approximation.
+        """
         x = batch.x
         if batch.mask is not None:  # NaN in a hidden cell would poison the gradient
             x = torch.where(batch.mask, x, torch.zeros((), dtype=x.dtype))
-        event_dims = len(self.spec.event_shape)
+        if isinstance(p, Autoregressive):
+            if noise is not None and not self.training and not _observed(batch).all():
+                return self._fill(Batch(x, batch.mask), p, noise)[1]
+            p = p.given(x, batch.mask, noise)
         p = self.likelihood.adapt(p, x, batch.mask)
-        mask = self.likelihood.counted(x, batch.mask)
-        log_px = distributions.masked_sum(p.log_prob(x), mask, event_dims)
+        return self._sum(p.log_prob(x), x, batch.mask)
+
+    def _sum(self, log_px: Tensor, x: Tensor, mask: Tensor | None) -> Tensor:
+        """Sum log-densities (K, B, *event) over the cells that count, in data units."""
+        event_dims = len(self.spec.event_shape)
+        mask = self.likelihood.counted(x, mask)
         # d(model units) / d(data units), of the cells that count
         log_unit = self.log_unit.expand(x.shape[1:] if mask is None else x.shape)
+        log_px = distributions.masked_sum(log_px, mask, event_dims)
         return log_px - distributions.masked_sum(log_unit, mask, event_dims)
+
+    @property
+    def autoregressive(self) -> bool:
+        """Whether parts of x depend on others given z."""
+        return isinstance(self.decoder, StepDecoder)
+
+    def complete(self, batch: Batch, z: Tensor, noise: rng.Noise) -> Tensor:
+        """Draw the hidden cells given z (..., d), without regard to what the others make of it.
+
+        Returns x, shape (..., *event).
+        """
+        p, mask = self.generate(z), _observed(batch)
+        if isinstance(p, Autoregressive):
+            return p.fill(batch.x, mask, noise)[0]
+        return torch.where(mask, batch.x, distributions.draw(p, (), noise))
+
+    def fill(self, batch: Batch, z: Tensor, noise: rng.Noise) -> tuple[Tensor, Tensor]:
+        """Draw the hidden cells given z (K, B, d), each given what is then known before it.
+
+        For an autoregressive model.
+
+        Returns
+        -------
+        x : Tensor, shape (K, B, *event)
+        log_px : Tensor, shape (K, B)
+            Log-density of the observed cells, each given the filled ones before. Its exponential
+            is the weight of a draw, and has the mean p(observed | z).
+        """
+        p = self.generate(z)
+        assert isinstance(p, Autoregressive)
+        return self._fill(batch, p, noise)
+
+    def _fill(self, batch: Batch, p: Autoregressive, noise: rng.Noise) -> tuple[Tensor, Tensor]:
+        mask = _observed(batch)
+        filled, log_px = p.fill(batch.x, mask, noise)
+        return filled, self._sum(log_px, batch.x, mask)
+
+
+def _observed(batch: Batch) -> Tensor:
+    return torch.ones_like(batch.x, dtype=torch.bool) if batch.mask is None else batch.mask

@@ -181,7 +181,7 @@ class ChainModule(LatentModule):
         log_pz, log_qz = _log_probs(p_laws, levels), _log_probs(q_laws, levels)
         kl = list(map(_kl, q_laws, p_laws, log_qz, log_pz))
         return Evidence(
-            log_px=self._log_px(batch, self.generate(point)),
+            log_px=self._log_px(batch, self.generate(point), noise),
             log_pz=torch.stack(log_pz).sum(0),
             log_qz=torch.stack(log_qz).sum(0),
             kl=torch.cat(kl, -1),

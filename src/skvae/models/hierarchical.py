@@ -85,12 +85,11 @@ class HierarchicalModule(ChainModule):
         self.top = DiagonalModule(upper, features)
         self.lower = conditional(features + upper, *layers)
         self.generative.append(conditional(upper, *layers))
-        self.decoder = spec.network.build_decoder(lower + upper, self.likelihood.param_shape)
+        self.decoder = self._build_decoder(lower + upper)
 
     def generate(self, z: Tensor) -> Distribution:
         """p(x | z) for z (..., d), batch shape (..., *event), one factor per cell."""
-        p: Distribution = self.likelihood(self._body(self.decoder, z))
-        return p
+        return self._emit(z)
 
     def _posterior(self, batch: Batch, generative: Sequence[Conditional]) -> tuple[Chain, Chain]:
         features = self._features(batch)  # (B, context)

@@ -114,12 +114,11 @@ class LadderModule(ChainModule):
             self.generative.append(conditional(size, widths, below, activation, norm))
             features = (features, *widths)[-1]
             self.evident.append(DiagonalModule(size, features))
-        self.decoder = spec.network.build_decoder(self.sizes[0], self.likelihood.param_shape)
+        self.decoder = self._build_decoder(self.sizes[0])
 
     def generate(self, z: Tensor) -> Distribution:
         """p(x | z_1) for z (..., d), batch shape (..., *event), one factor per cell."""
-        p: Distribution = self.likelihood(self._body(self.decoder, z[..., : self.sizes[0]]))
-        return p
+        return self._emit(z[..., : self.sizes[0]])
 
     def _posterior(self, batch: Batch, generative: Sequence[Conditional]) -> tuple[Chain, Chain]:
         features = self._features(batch)

@@ -43,9 +43,7 @@ class VAEModule(LatentModule):
     def __init__(self, spec: "Assembly") -> None:
         super().__init__(spec)
         self.posterior = spec.posterior.build(spec.n_components, self.encoder.out_features)
-        self.decoder = spec.network.build_decoder(
-            self.posterior.embedding_width(spec.latent), self.likelihood.param_shape
-        )
+        self.decoder = self._build_decoder(self.posterior.embedding_width(spec.latent))
 
     def infer(self, batch: Batch) -> Distribution:
         """q(z | x), batch shape (B,), event shape (d,); hidden cells are ignored."""
@@ -59,11 +57,7 @@ class VAEModule(LatentModule):
 
     def generate(self, z: Tensor) -> Distribution:
         """p(x | z) for z (..., d), batch shape (..., *event), one factor per cell."""
-        return self._decode(self.posterior.embed(z, None))
-
-    def _decode(self, embedding: Tensor) -> Distribution:
-        p: Distribution = self.likelihood(self._body(self.decoder, embedding))
-        return p
+        return self._emit(self.posterior.embed(z, None))
 
     def evidence(
         self, batch: Batch, n_samples: int, noise: rng.Noise, *, path_only: bool = False
@@ -75,7 +69,7 @@ class VAEModule(LatentModule):
         point = z.view_as(z)
         prior = self.prior_distribution()
         return Evidence(
-            log_px=self._log_px(batch, self._decode(self.posterior.embed(point, q))),
+            log_px=self._log_px(batch, self._emit(self.posterior.embed(point, q)), noise),
             log_pz=lambda: prior.log_prob(point),
             log_qz=lambda: self._path_log_q(features, point) if path_only else q.log_prob(z),
             kl=distributions.kl_per_dimension(q, prior),

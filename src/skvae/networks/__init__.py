@@ -9,12 +9,19 @@ from skvae.networks.base import (
     running_statistics,
 )
 from skvae.networks.mlp import MLP
+from skvae.networks.recurrent import RNN
+from skvae.networks.steps import SequenceNetwork, StepDecoder
+from skvae.networks.temporal import TCN
 
 __all__ = [
     "MLP",
+    "RNN",
+    "TCN",
     "BatchNorm",
     "Encoder",
     "Network",
+    "SequenceNetwork",
+    "StepDecoder",
     "check_activation",
     "dense_layers",
     "running_statistics",

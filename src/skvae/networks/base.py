@@ -4,6 +4,7 @@ import abc
 import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -46,7 +47,12 @@ class Encoder(nn.Module, abc.ABC):
 
 
 class Network(Spec, abc.ABC, family="network"):
-    """Choice of the encoder's and decoder's bodies."""
+    """Choice of the encoder's and decoder's bodies.
+
+    ``sequential`` says whether they are for sequences, whose batches may be cut after the longest.
+    """
+
+    sequential: ClassVar[bool] = False
 
     @abc.abstractmethod
     def build_encoder(self, event_shape: tuple[int, ...]) -> Encoder:
@@ -55,6 +61,12 @@ class Network(Spec, abc.ABC, family="network"):
     @abc.abstractmethod
     def build_decoder(self, d: int, out_shape: tuple[int, ...]) -> nn.Module:
         """Return the decoder, (..., d) -> (..., *out_shape)."""
+
+    def decoder_for(
+        self, d: int, out_shape: tuple[int, ...], in_shape: tuple[int, ...]
+    ) -> nn.Module:
+        """Return the decoder of a model whose networks see x as ``in_shape``; few need to know."""
+        return self.build_decoder(d, out_shape)
 
 
 def check_activation(activation: object) -> None:
