@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from skvae import files
 from skvae.estimators._base import Array, Face
+from skvae.estimators._containers import container_of, to_numpy
 from skvae.exceptions import DataError, ModelFileError, ParameterError
 from skvae.sequences import Form, Ragged, are_sequences, listed
 from skvae.spec import Spec
@@ -163,6 +164,17 @@ class SequenceFace(Face):
             raise ModelFileError("what it says of sequences does not fit the model.")
         if form is not None:
             self._take(form)
+
+    def _as_one(self, x: Any, name: str) -> Any:
+        """Return one row, or one sequence, as a set of one."""
+        if self._form is not None:
+            return [x]
+        if container_of(x) == "numpy":
+            names = getattr(self, "feature_names_in_", None)
+            return files.Table(np.asarray(to_numpy(x))[None], names)
+        if len(x) != 1:
+            raise DataError(f"{name} must be one row; received a frame of {len(x)} rows.")
+        return x
 
     def _contained(self, values: Array) -> Any:
         if self._form is None:

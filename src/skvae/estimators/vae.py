@@ -428,6 +428,30 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Scores):  # type: i
             raise DataError(f"Z has {values.shape[1]} columns, but z of this model has {d}.")
         return self._contained(self._core.decode(values))
 
+    def interpolate(self, x0: Any, x1: Any, n_steps: int = 8) -> Any:
+        """Decode points of the straight line between the posterior means of two rows.
+
+        Parameters
+        ----------
+        x0, x1 : array of shape (D,) or (*event,), DataFrame of one row, or one sequence
+        n_steps : int
+            Number of points, at equal distances and with both ends.
+
+        Returns
+        -------
+        X : shape (n_steps, D) or (n_steps, *event), in the container that `fit` saw
+            E[x | z] at each point; the first and the last are reconstructions of x0 and x1.
+        """
+        check_is_fitted(self)
+        n = at_least("n_steps", n_steps, 2)
+        ends = [
+            joined([self._core.posterior_mean(rows) for rows in self._validated_blocks(one)])
+            for one in map(self._as_one, (x0, x1), ("x0", "x1"))
+        ]
+        weight = np.linspace(0, 1, n)[:, None]
+        line = (1 - weight) * ends[0] + weight * ends[1]
+        return self.inverse_transform(line.astype(np.result_type(*ends)))
+
     # -- generate -------------------------------------------------------------------------
 
     def sample(self, n_samples: int = 1, *, kind: Kind = "draw", random_state: Seed = None) -> Any:
