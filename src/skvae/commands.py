@@ -10,6 +10,7 @@ import types
 import typing
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -35,7 +36,8 @@ __all__ = ["demo", "fit", "impute", "info", "sample", "score", "transform"]
 Data = Annotated[
     str,
     Parameter(
-        help="A data file, a folder of files, or a named data set such as mnist:test. Sequences: .txt or .jsonl, one on each line."
+        help="A data file, a folder of files, or a named data set such as mnist:test; sequences "
+        "are in .txt or .jsonl, one on each line."
     ),
 ]
 Model = Annotated[Path, Parameter(help="A model file that `skvae fit` wrote.")]
@@ -290,7 +292,7 @@ def impute(
     options.say(f"filling in {missing} missing cells of {_described(X)}")
     filled = vae.impute(X, n_draws=n_draws, n_samples=n_samples, random_state=random_state)
     if sequences:
-        options.deliver_sequences(filled if n_draws is None else sum(filled, []))
+        options.deliver_sequences(filled if n_draws is None else list(chain(*filled)))
     else:
         options.deliver(filled, _columns(vae))
 

@@ -130,10 +130,11 @@ class Form:
         """
         kind = _kind_of(X)
         if kind == "numbers" and not coded:
-            values, vector, dtype = _numbers(X, None)
-            form = cls(kind, int(values.lengths.max()), values.values.shape[1], vector, (), dtype)
-            form._check_finite(values, missing=False)
-            return form, values
+            sequences, step, dtype = _numbers(X, None)
+            longest = int(sequences.lengths.max())
+            form = cls(kind, longest, sequences.values.shape[1], bool(step), (), dtype)
+            form._check_finite(sequences, missing=False)
+            return form, sequences
         if kind == "numbers":
             kind = "codes"
         tokens = _vocabulary(X, kind)
@@ -165,13 +166,7 @@ class Form:
                 f"X holds {_SAYS[kind]}, but the model was fitted on {_SAYS[self.kind]}."
             )
         if self.kind == "numbers":
-            ragged, vector, _ = _numbers(X, self.n_features)
-            if vector != self.vector:
-                shapes = "(L, F)", "(L,)"
-                raise DataError(
-                    f"The sequences of X are arrays of shape {shapes[not vector]}, but those of "
-                    f"the fit were {shapes[not self.vector]}."
-                )
+            ragged, _, _ = _numbers(X, (self.n_features,) if self.vector else ())
             self._check_finite(ragged, missing=missing)
         else:
             ragged = self._coded(X, missing)
@@ -469,8 +464,10 @@ def _as_array(item: Any) -> Array:
     return array.astype(np.float64) if array.dtype.kind == "O" else array
 
 
-def _numbers(X: Sequence[Any], n_features: int | None) -> tuple[Ragged, bool, str]:
-    """Return sequences of numbers, whether a step is a vector, and what to compute in."""
+def _numbers(
+    X: Sequence[Any], step: tuple[int, ...] | None
+) -> tuple[Ragged, tuple[int, ...], str]:
+    """Return sequences of numbers, the shape of a step, and what to compute in."""
     parts: list[Array] = []
     for i, item in enumerate(X):
         try:
@@ -484,13 +481,12 @@ def _numbers(X: Sequence[Any], n_features: int | None) -> tuple[Ragged, bool, st
                 f"Sequence {i} of X holds {part.dtype} in shape {part.shape}, but numbers in "
                 "shape (L, F) or (L,) are needed, with at least one step and one feature."
             )
-        n_features = n_features or (part.shape[1] if part.ndim == 2 else 1)
-        width = part.shape[1] if part.ndim == 2 else 1
-        if width != n_features or (parts and part.ndim != parts[0].ndim):
-            shape = "(L,)" if part.ndim == 1 else f"(L, {width})"
+        step = part.shape[1:] if step is None else step
+        if part.shape[1:] != step:
+            needed = f"(L, {step[0]})" if step else "(L,)"
             raise DataError(
-                f"Sequence {i} of X has the shape {part.shape}, that is {shape}, but "
-                f"{n_features} feature(s) per step are expected, in the same shape for all."
+                f"Sequence {i} of X has shape {part.shape}, but {needed} is needed, as of the "
+                "sequences before it or of those of fit."
             )
         parts.append(part)
     small = all(p.dtype.itemsize <= (4 if p.dtype.kind == "f" else 2) for p in parts)
@@ -501,7 +497,7 @@ def _numbers(X: Sequence[Any], n_features: int | None) -> tuple[Ragged, bool, st
         values = values.astype(_integers(values.min(), values.max()) or dtype)
     else:
         values = values.astype(dtype, copy=False)
-    return Ragged(values, ragged.offsets), parts[0].ndim == 2, dtype.name
+    return Ragged(values, ragged.offsets), step or (), dtype.name
 
 
 def _integers(low: Any, high: Any) -> Any:

@@ -20,6 +20,7 @@ from skvae.distributions import draw
 from skvae.estimators._fit_rows import FitRows
 from skvae.estimators._sequence_rows import (
     SequenceRows,
+    check_network,
     sequence_likelihood,
     transform_of,
     trimmed,
@@ -68,8 +69,11 @@ def choose_network(
     if choice == "auto" and likelihood.sequential:
         choice = RECURRENT
     if choice in ("auto", MLP.name):
-        return MLP(hidden_layer_sizes=hidden_layer_sizes)
-    return Network.resolve(choice, argument="network")
+        network: Network = MLP(hidden_layer_sizes=hidden_layer_sizes)
+    else:
+        network = Network.resolve(choice, argument="network")
+    check_network(network, likelihood)
+    return network
 
 
 def choose_prior(choice: object, posterior: Posterior) -> Prior:

@@ -12,11 +12,13 @@ from skvae.exceptions import DataError, ParameterError
 from skvae.likelihoods import Bernoulli, Categorical, Gaussian, Likelihood, Ordinal, Sequence
 from skvae.likelihoods.base import Standardize, Support
 from skvae.models import Assembly
+from skvae.networks import Network
 from skvae.sequences import Form, Ragged
 
 __all__ = [
     "SequenceRows",
     "check_form",
+    "check_network",
     "check_steps",
     "sequence_likelihood",
     "transform_of",
@@ -155,6 +157,20 @@ def sequence_likelihood(choice: object, rows: SequenceRows) -> Sequence:
 
 def _fits_codes(step: Likelihood, n_codes: int) -> bool:
     return isinstance(step, Categorical | Ordinal) and step.n_categories >= n_codes
+
+
+def check_network(network: Network, likelihood: Likelihood) -> None:
+    """Refuse a network that cannot read sequences of different lengths where there are some.
+
+    Raises
+    ------
+    ParameterError
+    """
+    if isinstance(likelihood, Sequence) and likelihood.ragged and not network.sequential:
+        raise ParameterError(
+            f"network={network.name!r} reads rows of one length, but X holds sequences. Use "
+            "network='rnn' or network='tcn', or give X as an array (n, T, F)."
+        )
 
 
 def check_steps(sequences: Ragged, likelihood: Likelihood) -> None:
