@@ -159,25 +159,25 @@ class Form:
         UnseenCodesWarning
             Some codes were not in the fit.
         """
-        kind = _kind_of(X, spelt=self.kind == "characters")
         numbered = self.kind == "codes" and isinstance(self.tokens[0], int)
-        if kind != ("numbers" if numbered else self.kind):
+        expected: Kind = "numbers" if numbered else self.kind
+        kind = _kind_of(X, expected)
+        if kind != expected:
             raise DataError(
                 f"X holds {_SAYS[kind]}, but the model was fitted on {_SAYS[self.kind]}."
             )
+        for i, item in enumerate(X):
+            if len(item) > self.length:
+                raise DataError(
+                    f"Sequence {i} of X has {len(item)} steps, but this model takes at most "
+                    f"{self.length}. Cut it, or fit with event_shape=({max(map(len, X))}, "
+                    f"{self.n_features})."
+                )
         if self.kind == "numbers":
             ragged, _, _ = _numbers(X, (self.n_features,) if self.vector else ())
             self._check_finite(ragged, missing=missing)
-        else:
-            ragged = self._coded(X, missing)
-        longest = int(ragged.lengths.argmax())
-        if ragged.lengths[longest] > self.length:
-            raise DataError(
-                f"Sequence {longest} of X has {ragged.lengths[longest]} steps, but this model "
-                f"takes at most {self.length}. Cut it, or fit with "
-                f"event_shape=({ragged.lengths[longest]}, {self.n_features})."
-            )
-        return ragged
+            return ragged
+        return self._coded(X, missing)
 
     def restored(self, sequences: Ragged) -> list[Any]:
         """Return sequences as the kind of objects that they were: arrays, lists, or str."""
@@ -242,8 +242,7 @@ class Form:
     def _coded(self, X: Sequence[Any], missing: bool) -> Ragged:
         number = {token: i for i, token in enumerate(self.tokens)}
         unknown = self.tokens[0]
-        lengths = [_length(x, i) for i, x in enumerate(X)]
-        offsets = _offsets(lengths)
+        offsets = _offsets(list(map(len, X)))
         flat = list(itertools.chain.from_iterable(map(_elements, X)))
         codes = [number.get(token, -1) for token in flat]
         out = np.array(codes, np.int32)
@@ -323,8 +322,8 @@ def listed(X: Any) -> Sequence[Any] | None:
 def are_sequences(X: Any, *, meant: bool = False) -> bool:
     """Return whether X is a set of sequences rather than a table.
 
-    Strings and lists of strings are; lists and arrays of numbers are if their lengths differ, or
-    if they are ``meant`` to be.
+    Strings are; lists and arrays are if their lengths differ, or if they are ``meant`` to be: a
+    list of equal rows may as well be a table.
     """
     items = None if isinstance(X, np.ndarray) and X.ndim == 3 else listed(X)
     if not items:
@@ -333,8 +332,6 @@ def are_sequences(X: Any, *, meant: bool = False) -> bool:
         return True
     if not all(_is_one(item) for item in items):
         return False
-    if any(isinstance(element, str) for item in items for element in itertools.islice(item, 1)):
-        return True
     return meant or len({len(item) for item in items}) > 1
 
 
@@ -356,16 +353,9 @@ def _offsets(lengths: Any) -> NDArray[np.int64]:
     return np.concatenate([[0], np.cumsum(np.asarray(lengths, dtype=np.int64))])
 
 
-def _length(item: Any, i: int) -> int:
-    if not len(item):
-        raise DataError(
-            f"Sequence {i} of X has no steps. Remove it: a sequence has at least one step."
-        )
-    return len(item)
-
-
-def _kind_of(X: Sequence[Any], *, spelt: bool = False) -> Kind:
-    """Return the kind of all items; ``spelt``: lists of strings are characters."""
+def _kind_of(X: Sequence[Any], expected: Kind | None = None) -> Kind:
+    """Return the kind of all items; lists of strings may be the characters that are expected."""
+    spelt = expected == "characters"
     if not len(X):
         raise DataError("X holds no sequences.")
     first: dict[Kind, int] = {}
@@ -375,7 +365,10 @@ def _kind_of(X: Sequence[Any], *, spelt: bool = False) -> Kind:
                 f"Item {i} of X is {type(item).__name__}, not a sequence. A sequence is an array "
                 "(L, F) or (L,), a list of codes, or a str."
             )
-        _length(item, i)
+        if not len(item):
+            raise DataError(
+                f"Sequence {i} of X has no steps. Remove it: a sequence has at least one step."
+            )
         kind = _kind_of_one(item)
         if kind is None:  # nothing but missing codes
             continue
@@ -386,7 +379,7 @@ def _kind_of(X: Sequence[Any], *, spelt: bool = False) -> Kind:
             f"X mixes kinds of sequences: sequence {i} is {_SAYS[a].removeprefix('sequences of ')}"
             f", sequence {j} is {_SAYS[b].removeprefix('sequences of ')}."
         )
-    return next(iter(first), "characters" if spelt else "codes")
+    return next(iter(first), expected or "codes")
 
 
 def _kind_of_one(item: Any) -> Kind | None:
