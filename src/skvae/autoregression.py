@@ -151,7 +151,8 @@ class Autoregressive(Distribution):
 
         def pick(p: Steps, t: int) -> Tensor:
             here = slice(t, t + 1)
-            step = torch.where(mask[:, here], x[:, here], draws(p))
+            drawn = draws(wide.likelihood.conditioned(p, x[:, here]))
+            step = torch.where(mask[:, here], x[:, here], drawn)
             log_p.append(p.log_prob(step))
             return step
 
@@ -171,9 +172,9 @@ class _Draws:
     def __init__(self, noise: Noise, ahead: int) -> None:
         self.noise, self.ahead = noise, ahead
         self.used = 0
-        self.last: Steps | None = None
+        self.last: Distribution | None = None
 
-    def __call__(self, p: Steps) -> Tensor:
+    def __call__(self, p: Distribution) -> Tensor:
         self.used += 1
         self.last = p
         return distributions.draw(p, (), self)

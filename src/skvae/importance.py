@@ -88,9 +88,9 @@ class PosteriorSample:
     weight: Tensor
     x: Tensor | None = None
 
-    def mean(self, module: LatentModule) -> Tensor:
+    def mean(self, module: LatentModule, batch: Batch) -> Tensor:
         """E[x | observed cells], or its counterpart for codes, shape (B, *event)."""
-        values = self.x if self.x is not None else (module.generate(z).mean for z in self.z)
+        values = self.x if self.x is not None else (module.hidden(batch, z).mean for z in self.z)
         axes = [1] * len(module.spec.event_shape)
         weights = (weight.view(-1, *axes) for weight in self.weight)
         return module.likelihood.pool(zip(values, weights, strict=True))

@@ -386,10 +386,10 @@ class Core:
             )
             posterior = conditional_posterior(module, batch, n_samples, noise)
             if n_draws is None:
-                return self._to_data(posterior.mean(module))[None]
+                return self._to_data(posterior.mean(module, batch))[None]
             z, values = posterior.draws(n_draws, noise)
             if values is None:
-                p = module.generate(z)
+                p = module.hidden(batch, z)
                 values = p.mean if kind == "mean" else draw(p, (), noise)
         return self._to_data(values).reshape(n_draws, len(X), -1)
 

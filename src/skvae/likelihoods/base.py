@@ -140,6 +140,10 @@ class LikelihoodModule(nn.Module, abc.ABC):
         """Return the mask of the cells whose density counts; here those that are observed."""
         return mask
 
+    def conditioned(self, p: Distribution, x: Tensor) -> Distribution:
+        """Return p(x | z) given what of x (B, *event) is never hidden; here that is nothing."""
+        return p
+
     def pool(self, weighted: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
         """Sum up values (B, *event) and weights, which broadcast to them: the weighted mean."""
         return sum_up(weighted)

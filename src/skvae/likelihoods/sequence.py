@@ -143,6 +143,15 @@ class SequenceModule(LikelihoodModule):
         there = existing(x)
         return there if mask is None else there & mask
 
+    def conditioned(self, p: Distribution, x: Tensor) -> Distribution:
+        """Return the same steps, of which it is known that they exist."""
+        if not self.ragged:
+            return p
+        assert isinstance(p, Steps)
+        lead = p.batch_shape[:-1]
+        known = torch.where(x[..., -1] > 0.5, torch.inf, -torch.inf).to(x)
+        return Steps(p.cells, known.expand(lead), p.typical, p.before)
+
     def represent(self, x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Show each step as the reader does, 0 where there is none, and "alive" behind that."""
         values, alive = self._split(x)

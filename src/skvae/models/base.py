@@ -164,7 +164,7 @@ class LatentModule(nn.Module, abc.ABC):
         """
         self.log_unit.copy_(unit.log()[tuple(map(slice, self.likelihood.unit_shape))])
         self.likelihood.calibrate(mean, unit, rows)
-        shown, _ = self.likelihood.represent(rows, None)
+        shown, _ = self.likelihood.represent(rows, ~rows.isnan())
         # All rows are known to ``mean``, unless the encoder sees them as something else.
         self.encoder.calibrate(mean if shown is rows else shown.mean(0), shown)
         self.prior.calibrate(rows)
@@ -212,10 +212,17 @@ class LatentModule(nn.Module, abc.ABC):
 
         Returns x, shape (..., *event).
         """
-        p, mask = self.generate(z), _observed(batch)
-        if isinstance(p, Autoregressive):
-            return p.fill(batch.x, mask, noise)[0]
-        return torch.where(mask, batch.x, distributions.draw(p, (), noise))
+        mask = _observed(batch)
+        if self.autoregressive:
+            return self.fill(batch, z, noise)[0]
+        return torch.where(mask, batch.x, distributions.draw(self.hidden(batch, z), (), noise))
+
+    def hidden(self, batch: Batch, z: Tensor) -> Distribution:
+        """p(hidden cells | observed cells, z) for z (..., d), if the model is not autoregressive.
+
+        It is p(x | z), but for what the likelihood knows to be observed.
+        """
+        return self.likelihood.conditioned(self.generate(z), batch.x)
 
     def fill(self, batch: Batch, z: Tensor, noise: rng.Noise) -> tuple[Tensor, Tensor]:
         """Draw the hidden cells given z (K, B, d), each given what is then known before it.
