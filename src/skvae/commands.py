@@ -105,7 +105,7 @@ class ResultOptions(Options):
             if self.json:
                 _print_json(output=str(self.output), n_sequences=len(sequences))
         elif self.json:
-            lines = to_lines(sequences, ".jsonl").splitlines()
+            lines = to_lines(sequences, "lines.jsonl").splitlines()
             _print_json(sequences=[json_module.loads(line) for line in lines])
         else:
             _print(to_lines(sequences, ""))

@@ -179,7 +179,12 @@ class SequenceFace(Face):
     def _contained(self, values: Array) -> Any:
         if self._form is None:
             return super()._contained(values)
-        return self._form.restored(Ragged.unpadded(values, self._form.n_features))
+        return self._form.restored(self._unpadded(values))
+
+    def _unpadded(self, values: Array) -> Ragged:
+        """Take the steps out of padded rows, and no more than can be given back to the model."""
+        length, channels = self.event_shape_
+        return Ragged.unpadded(values[:, : (length - 1) * channels], channels - 1)
 
     def _filled(self, X: Any, filled: Array) -> Any:
         """Return sequences with what was missing; for draws (m, n, D) a list of these."""
@@ -187,5 +192,5 @@ class SequenceFace(Face):
         assert form is not None
         assert items is not None
         draws = filled.reshape(-1, *filled.shape[-2:])
-        out = [form.filled(items, Ragged.unpadded(rows, form.n_features)) for rows in draws]
+        out = [form.filled(items, self._unpadded(rows)) for rows in draws]
         return out[0] if filled.ndim == 2 else out

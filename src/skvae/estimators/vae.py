@@ -56,7 +56,8 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Scores):  # type: i
         ``"student_t"``, ``"poisson"``, ``"negative_binomial"`` and others (see
         `skvae.likelihoods`), or a spec such as ``likelihoods.Gaussian(scale="per_cell")``.
         ``"auto"`` takes Bernoulli where all values are 0 or 1 and Gaussian otherwise; see the
-        attribute ``likelihood_``.
+        attribute ``likelihood_``. For sequences it is that of one step, and ``"auto"`` is
+        categorical for text and other codes.
     posterior : str or spec, default="diagonal"
         Approximate posterior q(z | x): ``"diagonal"``, ``"full_covariance"``, ``"mixture"``,
         ``"flow"``, ``"von_mises_fisher"`` for z on a sphere, ``"categorical"`` and
@@ -70,7 +71,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Scores):  # type: i
     network : str or spec, default="auto"
         Bodies of encoder and decoder: ``"mlp"`` with ``hidden_layer_sizes``, or a spec such as
         ``networks.MLP((500, 500), activation="relu")``, for which ``hidden_layer_sizes`` is
-        ignored.
+        ignored. Sequences are read by ``"rnn"``, which ``"auto"`` means for them, or ``"tcn"``.
     model : str or spec, default="vae"
         How the parts are wired: ``"vae"`` has one latent vector; ``"ladder"`` and
         ``"hierarchical"`` have several, each given the one above, with ``n_components`` in the
@@ -87,7 +88,8 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Scores):  # type: i
         scored once, with noise fixed by their content: the literature's "dynamic" protocol.
     event_shape : tuple of int or None, default=None
         Shape of one row where rows come flat, for example ``(1, 28, 28)``. Arrays of more than
-        two dimensions bring their own.
+        two dimensions bring their own. ``(T, F)`` for sequences of F numbers per step lets later
+        ones have up to T steps; by default, the longest of `fit` is the limit.
     max_epochs : int or "auto", default="auto"
         Passes over the training rows; ``"auto"`` gives about 6,000 updates (20 to 2,000 passes).
     batch_size : int or "auto", default="auto"
@@ -126,7 +128,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Scores):  # type: i
     Attributes
     ----------
     n_features_in_ : int
-        Number of features D of one row.
+        Number of features D of one row; of one step, for sequences of different lengths.
     feature_names_in_ : ndarray of str, shape (n_features_in_,)
         Column names, where X had them.
     event_shape_ : tuple of int
@@ -246,7 +248,10 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Scores):  # type: i
         X : array, DataFrame, tensor, path or files.Table; shape (n, D) or (n, *event)
             No missing values. A path is read by `skvae.files.read`, but streamed with bounded
             memory where it is a directory, a Parquet file or a ``.npy`` file above 512 MiB; so
-            is a `skvae.streams.Rows`. At most 10,000 rows of a stream are held out.
+            is a `skvae.streams.Rows`. At most 10,000 rows of a stream are held out. A list of
+            strings, or a list of arrays (L, F) or (L,) or of lists of codes that differ in their
+            lengths, is a set of sequences; so is any list with ``network="rnn"`` or ``"tcn"``.
+            Files of these are ``.txt`` and ``.jsonl``, with one sequence on each line.
         y : ignored
 
         Returns
@@ -491,7 +496,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Scores):  # type: i
         Parameters
         ----------
         X : shape (n, D) or (n, *event)
-            NaN marks what is missing.
+            NaN marks what is missing; in lists of codes, or of the characters of a text, None.
         n_draws : int or None
             None returns the conditional mean E[x_missing | x_observed], by self-normalised
             importance weights; deterministic. A number returns that many draws from
