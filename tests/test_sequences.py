@@ -300,6 +300,11 @@ def test_the_encoder_is_calibrated_on_what_it_sees():
     module.calibrate(rows.mean(0), torch.ones(3, 2, dtype=F64), rows)
     shown, _ = module.likelihood.represent(rows, None)
     assert torch.allclose(module.encoder.center, shown.mean(0), atol=1e-6)
+    assert not module.encoder.center.requires_grad
+    rows[1, 0, 0] = torch.nan
+    module.calibrate(rows.mean(0), torch.ones(3, 2, dtype=F64), rows)
+    half = module.likelihood.reader.vectors.weight[1] / 2
+    assert torch.allclose(module.encoder.center[0, :-1], half, atol=1e-6)
 
 
 def test_hidden_cells_of_living_steps_are_filled_as_living_ones():
@@ -564,7 +569,7 @@ def test_unknown_is_what_the_decoder_learned_and_alive_is_always_known():
     module = assembled(Sequence(Gaussian()), (3, 2), RNN(hidden_size=4))
     steps = torch.tensor([[[5.0, 1.0], [6.0, 1.0], [0.0, 0.0]]], dtype=F64)
     known = torch.tensor([[[True, True], [False, False], [False, False]]])
-    unknown = module.decoder.unknown[0]
+    unknown = module.decoder.unknown[0].detach()
     expected = torch.tensor([[[5.0, 1.0], [float(unknown), 1.0], [0.0, 0.0]]], dtype=F64)
     assert torch.equal(module.decoder.show(steps, known), expected)
     assert torch.equal(module.decoder.show(steps), steps)
@@ -726,3 +731,19 @@ def test_gaps_in_numbers_are_filled_towards_what_comes_after():
     total = torch.logsumexp(joint(module, rows), (0, 1)) + math.log(2 * 12 / 2000)
     marginal = importance.log_marginal(module, Batch(x, mask), 20_000, sequential())
     assert math.isclose(marginal.log_likelihood, total, abs_tol=0.02)
+
+
+def test_what_fills_a_row_does_not_depend_on_its_company():
+    module = tiny()
+    x = ragged([[1.0], [0.0], [1.0]], [[0.0], [1.0]], [[0.0]], length=4)
+    mask = torch.ones_like(x, dtype=torch.bool)
+    mask[:2, 0, 0] = mask[0, 2, 0] = False
+    found = importance.conditional_posterior(module, Batch(x, mask), 90, rng.PerRow(x, 0))
+    assert torch.equal(found.x[:, 2], x[2].expand(90, 4, 2))
+    for i in range(3):
+        one = slice(i, i + 1)
+        alone = importance.conditional_posterior(
+            module, Batch(x[one], mask[one]), 90, rng.PerRow(x[one], 0)
+        )
+        assert torch.equal(alone.x, found.x[:, one])
+        assert torch.allclose(alone.weight, found.weight[:, one], atol=1e-12)

@@ -164,7 +164,8 @@ class LatentModule(nn.Module, abc.ABC):
         """
         self.log_unit.copy_(unit.log()[tuple(map(slice, self.likelihood.unit_shape))])
         self.likelihood.calibrate(mean, unit, rows)
-        shown, _ = self.likelihood.represent(rows, ~rows.isnan())
+        with torch.no_grad():
+            shown, _ = self.likelihood.represent(rows, ~rows.isnan())
         # All rows are known to ``mean``, unless the encoder sees them as something else.
         self.encoder.calibrate(mean if shown is rows else shown.mean(0), shown)
         self.prior.calibrate(rows)
