@@ -9,6 +9,7 @@ import torch
 from skvae._lines import has_lines, read_lines, to_lines
 from skvae.buckets import SequenceSource, StepTransform
 from skvae.data import Transform
+from skvae.estimators import _sequence_rows
 from skvae.estimators._sequence_rows import (
     SequenceRows,
     check_steps,
@@ -419,6 +420,16 @@ def test_some_rows_are_different_ones():
     assert some.dtype == np.float32
     assert len({row[0] for row in some.tolist()}) == 7
     assert len(rows.some(100)) == 20
+
+
+def test_of_very_long_rows_fewer_are_looked_at_together(monkeypatch):
+    monkeypatch.setattr(_sequence_rows, "MOST_CELLS", 10 * 42 + 41)
+    monkeypatch.setattr(_sequence_rows, "LEAST_ROWS", 4)
+    rows = rows_of(ragged(*range(1, 21)), 21)
+    assert len(rows.some(15)) == 10
+    assert len(rows.some(7)) == 7
+    monkeypatch.setattr(_sequence_rows, "MOST_CELLS", 1)
+    assert len(rows.some(15)) == 4
 
 
 def test_forbidden_values_are_named_with_sequence_and_step():

@@ -378,6 +378,15 @@ def test_values_that_the_likelihood_forbids_are_named_at_any_call(call):
         getattr(vae, call)([[1, 2], [-3]])
 
 
+def test_values_in_sequences_of_one_length_are_checked_too():
+    X = np.random.default_rng(0).poisson(3, (30, 4, 2)).astype(float)
+    vae = VAE(likelihood="poisson", **{**SMALL, "max_epochs": 1}).fit(X)
+    X[7, 2, 1] = -3
+    for call in (vae.transform, vae.score_samples, VAE(likelihood="poisson", **SMALL).fit):
+        with pytest.raises(DataError, match="Sequence 7, step 2, feature 1 of X is -3"):
+            call(X)
+
+
 @pytest.mark.parametrize(
     ("shape", "message"),
     [

@@ -48,6 +48,12 @@ class Ragged:
         return cls(np.concatenate(parts), _offsets([len(part) for part in parts]))
 
     @classmethod
+    def of_table(cls, X: Array, length: int) -> "Ragged":
+        """Cut rows (n, length · F) into steps."""
+        steps = X.reshape(len(X) * length, -1)
+        return cls(steps, np.arange(len(X) + 1, dtype=np.int64) * length)
+
+    @classmethod
     def unpadded(cls, X: Array, n_features: int) -> "Ragged":
         """Take out the steps that exist from rows (n, T · (F + 1))."""
         x = X.reshape(len(X), -1, n_features + 1)

@@ -52,7 +52,10 @@ class SequenceFace(Face):
         """Check X and return it flat, (n, D), float32 or float64; ``reset`` learns its form."""
         X, sequences = self._sequences(X, reset=reset, missing=allow_nan)
         if sequences is None:
-            return super()._validated(X, reset=reset, allow_nan=allow_nan)
+            values = super()._validated(X, reset=reset, allow_nan=allow_nan)
+            if not reset:
+                self._check_steps(values)
+            return values
         return sequences.padded(self.event_shape_[0], self._dtype)
 
     def _sequences(
@@ -80,12 +83,19 @@ class SequenceFace(Face):
                 f"{type(self).__name__} was fitted on sequences, so X must be a list of "
                 f"sequences like these; received {type(X).__name__}."
             )
+        from skvae.estimators._sequence_rows import check_steps
+
         sequences = self._form.read(items, missing=missing)
-        if hasattr(self, "likelihood_"):
+        check_steps(sequences, self._core.spec.likelihood)
+        return X, sequences
+
+    def _check_steps(self, values: Array) -> None:
+        """Check sequences of one length, (n, T · F), as `fit` does."""
+        likelihood = self._core.spec.likelihood
+        if likelihood.sequential:
             from skvae.estimators._sequence_rows import check_steps
 
-            check_steps(sequences, self.likelihood_)
-        return X, sequences
+            check_steps(Ragged.of_table(values, self.event_shape_[0]), likelihood)
 
     def _learned(self, X: Any) -> Ragged:
         """Learn the form of sequences."""

@@ -27,6 +27,9 @@ __all__ = [
 
 Array = NDArray[Any]
 
+MOST_CELLS = 1 << 24  # of some rows that are looked at together
+LEAST_ROWS = 64
+
 
 class SequenceRows:
     """Sequences in memory, without padding.
@@ -62,10 +65,8 @@ class SequenceRows:
     @classmethod
     def of_table(cls, X: Array, event_shape: tuple[int, ...], seed: int) -> "SequenceRows":
         """Take rows (n, T · F) as sequences of T steps."""
-        length, n_features = event_shape
-        offsets = np.arange(len(X) + 1) * length
-        steps = Ragged(X.reshape(-1, n_features), offsets)
-        return cls(steps, seed, length=length, ragged=False, dtype=X.dtype)
+        steps = Ragged.of_table(X, event_shape[0])
+        return cls(steps, seed, length=event_shape[0], ragged=False, dtype=X.dtype)
 
     def __len__(self) -> int:
         return len(self.sequences)
@@ -99,7 +100,9 @@ class SequenceRows:
         return np.tile(np.append(mean, 0.0) if self.ragged else mean, self.length)
 
     def some(self, n: int) -> Array:
-        """Return n random rows, or all if there are fewer; a function of the seed."""
+        """Return n random rows, or fewer if there are not so many or they are very long."""
+        n_features = self.sequences.values.shape[1]
+        n = min(n, max(LEAST_ROWS, MOST_CELLS // (self.length * (n_features + self.ragged))))
         order = np.random.default_rng([self.seed, 2]).permutation(len(self))
         some = self.sequences.take(order[:n])
         if self.ragged:
