@@ -11,6 +11,7 @@ import types
 import typing
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -20,12 +21,14 @@ from numpy.typing import NDArray
 
 from skvae import datasets, files
 from skvae._atomic import write_atomically
+from skvae._lines import has_lines, read_lines, to_lines
 from skvae._rows import Divided
 from skvae._writers import writing
 from skvae.estimators import VAE, load
 from skvae.estimators._base import to_json
 from skvae.evaluation import LikelihoodReport
 from skvae.exceptions import DataError, ParameterError
+from skvae.sequences import count_missing
 
 if TYPE_CHECKING:
     from skvae.distributed import World
@@ -33,7 +36,11 @@ if TYPE_CHECKING:
 __all__ = ["demo", "fit", "impute", "info", "sample", "score", "transform"]
 
 Data = Annotated[
-    str, Parameter(help="A data file, a folder of files, or a named data set such as mnist:test.")
+    str,
+    Parameter(
+        help="A data file, a folder of files, or a named data set such as mnist:test; sequences "
+        "are in .txt or .jsonl, one on each line."
+    ),
 ]
 Model = Annotated[Path, Parameter(help="A model file that `skvae fit` wrote.")]
 DivideBy = Annotated[
@@ -117,6 +124,20 @@ class ResultOptions(Options):
         else:
             for i, block in enumerate(blocks):
                 files.write_text(sys.stdout, block, columns, header=i == 0)
+
+    def deliver_sequences(self, sequences: list[Any]) -> None:
+        """Write sequences to the file, or to standard output, one on each line."""
+        if self.output is not None:
+            content = to_lines(sequences, self.output.name).encode()
+            write_atomically(self.output, content, overwrite=self.force)
+            self.say(f"wrote {self.output}: {len(sequences)} sequences")
+            if self.json:
+                _print_json(output=str(self.output), n_sequences=len(sequences))
+        elif self.json:
+            lines = to_lines(sequences, "lines.jsonl").splitlines()
+            _print_json(sequences=[json_module.loads(line) for line in lines])
+        else:
+            _print(to_lines(sequences, ""))
 
     def deliver(self, values: NDArray[Any], columns: list[str] | None) -> None:
         """Write a table to the file, or to standard output as CSV or JSON."""
@@ -204,7 +225,7 @@ def fit(
 
 def _fit(
     world: "World",
-    load: Callable[[], tuple[files.Table | files.Rows, tuple[int, ...] | None]],
+    load: Callable[[], tuple[files.Table | files.Rows | list[Any], tuple[int, ...] | None]],
     data: str,
     output: Path,
     resume: bool,
@@ -214,18 +235,13 @@ def _fit(
     world.from_main(lambda: _check_target(output, options.force))
     world.from_main(lambda: _check_resume(parameters.get("checkpoint"), resume))
     X, event_shape = load()
-    n, event = (
-        (len(X), X.event_shape)
-        if isinstance(X, files.Rows)
-        else (len(X.values), X.values.shape[1:])
-    )
     if event_shape is not None and parameters.get("channels_last"):
         event_shape = (*event_shape[1:], event_shape[0])  # of one channel, so the cells are alike
     if parameters.get("event_shape") is None:
         parameters["event_shape"] = event_shape
     if not options.quiet:
         parameters["verbose"] = max(1, parameters.get("verbose", 0))
-    options.say(f"training on {n} rows of {int(np.prod(event))} features")
+    options.say(f"training on {_described(X)}")
     start = time.perf_counter()
     vae = VAE(**parameters).fit(X)
     world.from_main(lambda: vae.save(output, overwrite=options.force))
@@ -281,8 +297,11 @@ def sample(
     """Draw new rows from a model."""
     _check_target(options.output, options.force)
     vae = load(model)
-    rows = np.asarray(vae.sample(n_samples, kind=kind, random_state=random_state))
-    options.deliver(rows, _columns(vae))
+    rows = vae.sample(n_samples, kind=kind, random_state=random_state)
+    if isinstance(rows, list):
+        options.deliver_sequences(rows)
+    else:
+        options.deliver(np.asarray(rows), _columns(vae))
 
 
 def impute(
@@ -302,10 +321,14 @@ def impute(
     _check_target(options.output, options.force)
     vae = load(model)
     X = files.in_memory(_load(data, divide_by, options)[0])
-    missing = int(np.isnan(X.values).sum())
-    options.say(f"filling in {missing} missing cells of {X.values.size}")
+    sequences = isinstance(X, list)
+    missing = count_missing(X) if sequences else int(np.isnan(X.values).sum())
+    options.say(f"filling in {missing} missing cells of {_described(X)}")
     filled = vae.impute(X, n_draws=n_draws, n_samples=n_samples, random_state=random_state)
-    options.deliver(filled, _columns(vae))
+    if sequences:
+        options.deliver_sequences(filled if n_draws is None else list(chain(*filled)))
+    else:
+        options.deliver(filled, _columns(vae))
 
 
 def score(
@@ -427,8 +450,8 @@ def _diagnostics(report: LikelihoodReport) -> str:
 
 def _load(
     data: str, divide_by: float, options: Options, images: ImageOptions = ImageOptions()
-) -> tuple[files.Table | files.Rows, tuple[int, ...] | None]:
-    """Return rows, and the event shape where the source knows it."""
+) -> tuple[files.Table | files.Rows | list[Any], tuple[int, ...] | None]:
+    """Return rows or sequences, and the event shape where the source knows it."""
     if not divide_by > 0:
         raise ParameterError(f"--divide-by must be a number above 0; received {divide_by}.")
     name, _, part = data.partition(":")
@@ -446,6 +469,10 @@ def _load(
             f"There is no data file {data!r}, and no data set of that name "
             f"({', '.join(datasets.NAMES)})."
         )
+    if has_lines(path):
+        if divide_by != 1:
+            raise ParameterError("--divide-by is for tables, not for sequences.")
+        return read_lines(path), None
     stream = images.open(path)
     if stream is not None:
         return stream if divide_by == 1 else Divided(stream, divide_by), None
@@ -455,6 +482,14 @@ def _load(
     if divide_by != 1:
         table = files.Table(table.values / np.float32(divide_by), table.columns)
     return table, None
+
+
+def _described(X: files.Table | files.Rows | list[Any]) -> str:
+    if isinstance(X, list):
+        return f"{len(X)} sequences"
+    event = X.event_shape if isinstance(X, files.Rows) else X.values.shape[1:]
+    n = len(X) if isinstance(X, files.Rows) else len(X.values)
+    return f"{n} rows of {int(np.prod(event))} features"
 
 
 def _columns(vae: VAE) -> list[str] | None:

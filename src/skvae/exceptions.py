@@ -16,7 +16,8 @@ Every error is also the built-in that a caller would catch without knowing this 
     ├── DataWarning                        the data are usable, but perhaps not what was meant
     ├── PosteriorCollapseWarning           the code z says nothing of the rows
     ├── TrainingInterruptedWarning         Ctrl-C ended the fit early; the model is usable
-    └── UnreliableEstimateWarning          a figure rests on too few effective samples
+    ├── UnreliableEstimateWarning          a figure rests on too few effective samples
+    └── UnseenCodesWarning                 codes that the fit never saw are read as unknown
 """
 
 import difflib
@@ -37,6 +38,7 @@ __all__ = [
     "TrainingDivergedError",
     "TrainingInterruptedWarning",
     "UnreliableEstimateWarning",
+    "UnseenCodesWarning",
     "did_you_mean",
 ]
 
@@ -101,6 +103,10 @@ class PosteriorCollapseWarning(SkvaeWarning):
 
 class UnreliableEstimateWarning(SkvaeWarning):
     """Importance weights have so heavy a tail that their mean cannot be trusted."""
+
+
+class UnseenCodesWarning(SkvaeWarning):
+    """Sequences hold codes that the fit never saw; they are read as the unknown one."""
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

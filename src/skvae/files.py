@@ -1,5 +1,7 @@
 """Tables in files: NumPy (.npy, .npz), Parquet, text (.csv, .tsv), IDX, images; by the endings.
 
+Sequences have files of their own, one on each line: .txt and .jsonl.
+
 What may be larger than memory, `stream_of` opens without reading it.
 """
 
@@ -17,6 +19,7 @@ from numpy.typing import NDArray
 
 from skvae._idx import read_idx
 from skvae._images import ENDINGS, open_images
+from skvae._lines import has_lines, read_lines
 from skvae._rows import NpyRows, ParquetRows, Rows, data_files
 from skvae.exceptions import DataError
 
@@ -140,9 +143,11 @@ def open_rows(path: str | os.PathLike[str]) -> Rows:
 
 
 def in_memory(X: Any) -> Any:
-    """Read what is still in files into a `Table`; pass on the rest."""
+    """Read what is still in files into a `Table`, or a list of sequences; pass on the rest."""
     if isinstance(X, Rows):
         return Table(X.read(), X.columns)
+    if isinstance(X, str | Path) and has_lines(X):
+        return read_lines(X)
     return read(X) if isinstance(X, str | Path) else X
 
 

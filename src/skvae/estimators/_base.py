@@ -201,11 +201,15 @@ class Face(BaseEstimator):  # type: ignore[misc]
             self._validated(files.Table(form, stream.columns), reset=reset)
             if last and not stream.channels_first:
                 stream = ChannelsFirst(stream, self._given_event)
-        seed = self._core.seed if not reset else seed_of(self.random_state)
-        if reset and world is not None:  # every process asks, so that its generator moves on
-            own = seed
-            seed = world.from_main(lambda: own)
+        seed = self._seed_to_fit(reset, world)
         return InMemory(values, seed) if stream is None else Streamed(stream, seed, self._advice)
+
+    def _seed_to_fit(self, reset: bool, world: World | None) -> int:
+        """Return the seed of the fit, which is that of the first of several processes."""
+        own = self._core.seed if not reset else seed_of(self.random_state)
+        if not reset or world is None:
+            return own
+        return world.from_main(lambda: own)  # every process asked, so that its generator moved on
 
     def _validated_blocks(self, X: Any) -> Iterator[Array]:
         """Check X and yield it flat: as a whole or, as a stream, one block after the other."""

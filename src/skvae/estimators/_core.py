@@ -18,6 +18,13 @@ from skvae.checkpoint import Checkpoint, fingerprint_of
 from skvae.data import Binarize, Source, Transform, binarize_by_content, check_support
 from skvae.distributions import draw
 from skvae.estimators._fit_rows import FitRows
+from skvae.estimators._sequence_rows import (
+    SequenceRows,
+    check_network,
+    sequence_likelihood,
+    transform_of,
+    trimmed,
+)
 from skvae.evidence import Batch
 from skvae.exceptions import ModelFileError, ParameterError
 from skvae.importance import (
@@ -28,7 +35,7 @@ from skvae.importance import (
 )
 from skvae.likelihoods import Bernoulli, Gaussian, Likelihood
 from skvae.models import Assembly, ConvLadder, GenerativeModel, Ladder, LatentModule
-from skvae.networks import MLP, Conv, Network
+from skvae.networks import MLP, RNN, Conv, Network
 from skvae.objectives import Objective
 from skvae.posteriors import Posterior
 from skvae.priors import Prior
@@ -49,27 +56,37 @@ SIMPLEST = {"real": "standard", "sphere": "sphere", "one_hot": "categorical"}
 
 def choose_likelihood(choice: object, rows: FitRows) -> Likelihood:
     """Resolve a likelihood; ``"auto"`` is Bernoulli for binary data, else Gaussian."""
+    if isinstance(rows, SequenceRows):
+        return sequence_likelihood(choice, rows)
     if choice != "auto":
         return Likelihood.resolve(choice, argument="likelihood")
     return Bernoulli() if rows.binary else Gaussian(scale="per_feature")
 
 
 def choose_network(
-    choice: object, hidden_layer_sizes: tuple[int, ...], event_shape: tuple[int, ...]
+    choice: object,
+    hidden_layer_sizes: tuple[int, ...],
+    event_shape: tuple[int, ...],
+    likelihood: Likelihood,
 ) -> Network:
-    """Resolve a network; a name takes what it needs from the other two.
+    """Resolve a network; a name takes what it needs from the others.
 
-    ``"auto"`` is a convolutional network for images and volumes with channels, unless widths for
-    a fully connected one were set.
+    ``"auto"`` is a recurrent network for sequences, and a convolutional one for images and
+    volumes with channels, unless widths for a fully connected one were set.
     """
     if choice == "auto":
         image = len(event_shape) > 2 and min(event_shape[1:]) >= SMALLEST_IMAGE
         choice = Conv.name if image and tuple(hidden_layer_sizes) == WIDTHS else MLP.name
+        choice = RNN.name if likelihood.sequential else choice
+    network: Network
     if choice == MLP.name:
-        return MLP(hidden_layer_sizes=hidden_layer_sizes)
-    if choice == Conv.name:
-        return Conv.of(event_shape)
-    return Network.resolve(choice, argument="network")
+        network = MLP(hidden_layer_sizes=hidden_layer_sizes)
+    elif choice == Conv.name:
+        network = Conv.of(event_shape)
+    else:
+        network = Network.resolve(choice, argument="network")
+    check_network(network, likelihood)
+    return network
 
 
 def choose_model(choice: object, network: Network) -> GenerativeModel:
@@ -251,7 +268,8 @@ class Core:
 
     def posterior_mean(self, X: Array) -> Array:
         """E[z | x], shape (n, d)."""
-        return self._per_block(X, lambda module, batch: module.infer(batch).mean)
+        likelihood = self.spec.likelihood
+        return self._per_block(X, lambda m, batch: m.infer(trimmed(batch, likelihood)).mean)
 
     def kl_per_dimension(self, X: Array) -> Array | None:
         """Mean KL(q(z | x) || p(z)) of each latent variable, shape (d,), where it splits."""
@@ -260,7 +278,8 @@ class Core:
         with torch.no_grad():
             for rows in _blocks(X):
                 batch = self._batch(rows, dtype)
-                kl = module.evidence(batch, 1, rng.PerRow(batch.x, self.seed)).kl
+                noise = rng.PerRow(batch.x, self.seed)
+                kl = module.evidence(trimmed(batch, self.spec.likelihood), 1, noise).kl
                 if kl is None or kl.shape[1] != self.spec.latent.n_components:
                     return None
                 total = total + kl.double().sum(0).cpu().numpy()
@@ -301,7 +320,12 @@ class Core:
         module, dtype = self._module_for(X)
         batches = (self._batch(rows, dtype) for rows in _blocks(X, 256))
         blocks = [
-            log_marginal(module, batch, n_samples, rng.PerRow(batch.x, self.seed))
+            log_marginal(
+                module,
+                trimmed(batch, self.spec.likelihood),
+                n_samples,
+                rng.PerRow(batch.x, self.seed),  # of the whole row: its company must not matter
+            )
             for batch in batches
         ]
         return {
@@ -319,6 +343,7 @@ class Core:
         for rows in _blocks(X, max(1, LATENTS_PER_CALL // n_samples)):
             batch = self._batch(rows, dtype)
             noise = rng.PerRow(batch.x, self.seed)
+            batch = trimmed(batch, self.spec.likelihood)
             weights = annealed_weights(module, batch, settings, noise)
             out.append(weights.log_likelihood.numpy())
         return np.concatenate(out)
@@ -457,7 +482,7 @@ class Core:
         module = spec.build(0)
         module.load_state_dict(weights)
         module.to(device).eval()
-        transform = Transform(shift.numpy(), unit.numpy())
+        transform = transform_of(spec, shift.numpy(), unit.numpy())
         return cls(spec, module, transform, manifest["binarize"], manifest["seed"], device)
 
     def _per_block(self, X: Array, function: Callable[[LatentModule, Batch], Tensor]) -> Array:

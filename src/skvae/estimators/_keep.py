@@ -63,6 +63,7 @@ class Kept(Scores):
             "flat": self._flat,
             "channels_last": self._channels_last,
             "dtype": self._dtype,
+            "sequences": None if self._form is None else self._form.to_json(),
         }
         serialization.write(path, manifest, tensors, overwrite=overwrite)
 

@@ -51,7 +51,8 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Kept):  # type: ign
         ``"student_t"``, ``"poisson"``, ``"negative_binomial"`` and others (see
         `skvae.likelihoods`), or a spec such as ``likelihoods.Gaussian(scale="per_cell")``.
         ``"auto"`` takes Bernoulli where all values are 0 or 1 and Gaussian otherwise; see the
-        attribute ``likelihood_``.
+        attribute ``likelihood_``. For sequences it is that of one step, and ``"auto"`` is
+        categorical for text and other codes.
     posterior : str or spec, default="diagonal"
         Approximate posterior q(z | x): ``"diagonal"``, ``"full_covariance"``, ``"mixture"``,
         ``"flow"``, ``"von_mises_fisher"`` for z on a sphere, ``"categorical"`` and
@@ -68,7 +69,8 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Kept):  # type: ign
         ``networks.MLP((500, 500), activation="relu")`` or ``networks.Conv(channels=64)``, for
         which ``hidden_layer_sizes`` is ignored. ``"auto"`` is ``"conv"`` for events
         ``(c, height, width)`` or ``(c, depth, height, width)`` with sides of at least 8, unless
-        ``hidden_layer_sizes`` is set, and ``"mlp"`` for all others.
+        ``hidden_layer_sizes`` is set. Sequences are read by ``"rnn"``, which ``"auto"`` means for
+        them, or ``"tcn"``.
         ``networks.Custom(encoder=..., decoder=...)`` takes any torch modules.
     model : str or spec, default="vae"
         How the parts are wired: ``"vae"`` has one latent vector; ``"ladder"`` and
@@ -91,7 +93,8 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Kept):  # type: ign
         that are held out or scored stay as they are.
     event_shape : tuple of int or None, default=None
         Shape of one row where rows come flat, for example ``(1, 28, 28)``. Arrays of more than
-        two dimensions bring their own.
+        two dimensions bring their own. ``(T, F)`` for sequences of F numbers per step lets later
+        ones have up to T steps; by default, the longest of `fit` is the limit.
     channels_last : bool, default=False
         Whether rows (and ``event_shape``) are (h, w, c) instead of (c, h, w), or (length, c), or
         volumes with the channels last. What comes back is like that, too.
@@ -133,7 +136,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Kept):  # type: ign
     Attributes
     ----------
     n_features_in_ : int
-        Number of features D of one row.
+        Number of features D of one row; of one step, for sequences of different lengths.
     feature_names_in_ : ndarray of str, shape (n_features_in_,)
         Column names, where X had them.
     event_shape_ : tuple of int
@@ -257,7 +260,10 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Kept):  # type: ign
             No missing values. Arrays of bytes and other small types stay so in memory. A path is
             read by `skvae.files.read`, but streamed with bounded memory where it is a directory, a
             Parquet file or a ``.npy`` file above 512 MiB; so is a `skvae.streams.Rows`. At most
-            10,000 rows of a stream are held out.
+            10,000 rows of a stream are held out. A list of strings, or a list of arrays (L, F) or
+            (L,) or of lists of codes that differ in their lengths, is a set of sequences; so is
+            any list with ``network="rnn"`` or ``"tcn"``. Files of these are ``.txt`` and ``.jsonl``,
+            with one sequence on each line.
         y : ignored
 
         Returns
@@ -354,7 +360,9 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Kept):  # type: ign
             likelihood=self.likelihood_,
             posterior=Posterior.resolve(self.posterior, argument="posterior"),
             prior=self.prior,
-            network=choose_network(self.network, self.hidden_layer_sizes, self.event_shape_),
+            network=choose_network(
+                self.network, self.hidden_layer_sizes, self.event_shape_, self.likelihood_
+            ),
             model=self.model,
             binarize=self.binarize,
             device=pick_device(self.device),
@@ -440,6 +448,30 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Kept):  # type: ign
             raise DataError(f"Z has {values.shape[1]} columns, but z of this model has {d}.")
         return self._contained(self._core.decode(values))
 
+    def interpolate(self, x0: Any, x1: Any, n_steps: int = 8) -> Any:
+        """Decode points of the straight line between the posterior means of two rows.
+
+        Parameters
+        ----------
+        x0, x1 : array of shape (D,) or (*event,), DataFrame of one row, or one sequence
+        n_steps : int
+            Number of points, at equal distances and with both ends.
+
+        Returns
+        -------
+        X : shape (n_steps, D) or (n_steps, *event), in the container that `fit` saw
+            E[x | z] at each point; the first and the last are reconstructions of x0 and x1.
+        """
+        check_is_fitted(self)
+        n = at_least("n_steps", n_steps, 2)
+        ends = [
+            joined([self._core.posterior_mean(rows) for rows in self._validated_blocks(one)])
+            for one in map(self._as_one, (x0, x1), ("x0", "x1"))
+        ]
+        weight = np.linspace(0, 1, n)[:, None]
+        line = (1 - weight) * ends[0] + weight * ends[1]
+        return self.inverse_transform(line.astype(np.result_type(*ends)))
+
     # -- generate -------------------------------------------------------------------------
 
     def sample(self, n_samples: int = 1, *, kind: Kind = "draw", random_state: Seed = None) -> Any:
@@ -479,7 +511,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Kept):  # type: ign
         Parameters
         ----------
         X : shape (n, D) or (n, *event)
-            NaN marks what is missing.
+            NaN marks what is missing; in lists of codes, or of the characters of a text, None.
         n_draws : int or None
             None returns the conditional mean E[x_missing | x_observed], by self-normalised
             importance weights; deterministic. A number returns that many draws from
@@ -507,6 +539,8 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Kept):  # type: ign
         filled = self._outward(
             self._core.impute(values, n_draws, n_samples=n_samples, seed=seed, kind=_kind(kind))
         )
+        if self._form is not None:
+            return self._filled(rows, filled)
         if container_of(rows) == "numpy":
             shape = rows.values.shape if isinstance(rows, files.Table) else np.shape(rows)
             return filled.reshape(*filled.shape[:-2], *shape)
