@@ -13,7 +13,8 @@ from skvae.evidence import Batch, Evidence
 from skvae.latent import Latent
 from skvae.likelihoods import Bernoulli, Gaussian, bounded_scale
 from skvae.models import Assembly
-from skvae.networks import ACTIVATIONS, MLP
+from skvae.networks import MLP
+from skvae.networks.base import ACTIVATIONS
 from skvae.objectives import ELBO
 from skvae.posteriors import Diagonal
 from skvae.priors import Standard

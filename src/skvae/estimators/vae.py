@@ -262,8 +262,8 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Kept):  # type: ign
             Parquet file or a ``.npy`` file above 512 MiB; so is a `skvae.streams.Rows`. At most
             10,000 rows of a stream are held out. A list of strings, or a list of arrays (L, F) or
             (L,) or of lists of codes that differ in their lengths, is a set of sequences; so is
-            any list with ``network="rnn"`` or ``"tcn"``. Files of these are ``.txt`` and ``.jsonl``,
-            with one sequence on each line.
+            any list with ``network="rnn"`` or ``"tcn"``. Files of these are ``.txt`` and
+            ``.jsonl``, with one sequence on each line.
         y : ignored
 
         Returns
