@@ -123,7 +123,7 @@ class SequenceFace(Face):
 
     def _take(self, form: Form) -> None:
         self._form, self._dtype = form, form.dtype
-        self._container, self._flat = "numpy", True
+        self._container, self._flat, self._channels_last = "numpy", True, False
         self.n_features_in_, self.event_shape_ = form.n_features, form.event_shape
 
     def _rows_to_fit(self, X: Any, *, reset: bool = False, world: World | None = None) -> FitRows:
