@@ -49,7 +49,6 @@ Kind = Literal["draw", "mean"]
 ROWS_PER_CALL = 1024
 SMALLEST_IMAGE = 8  # sides; below, there is nothing to convolve
 WIDTHS = (256, 256)  # the estimators' default
-MIN_WEIGHTS_ROUNDED = 200_000  # with fewer, casts cost more than the products save
 
 SIMPLEST = {"real": "standard", "sphere": "sphere", "one_hot": "categorical"}
 
@@ -136,7 +135,7 @@ def pick_precision(choice: str, device: torch.device, module: LatentModule) -> t
         return None
     if choice == "bfloat16":
         return torch.bfloat16
-    large = sum(p.numel() for p in module.parameters()) >= MIN_WEIGHTS_ROUNDED
+    large = sum(p.numel() for p in module.parameters()) >= module.spec.network.rounded_from
     if not large or not module.spec.likelihood.takes_rounded:
         return None
     if device.type == "cuda":

@@ -4,7 +4,7 @@ import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Self, TypeVar
+from typing import ClassVar, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -69,6 +69,8 @@ class Conv(Network, name="conv"):
     .. [1] He et al., "Identity Mappings in Deep Residual Networks", 2016, arXiv:1603.05027
     .. [2] Wu and He, "Group Normalization", 2018, arXiv:1803.08494
     """
+
+    rounded_from: ClassVar[int] = 600_000
 
     n_dims: int = 2
     channels: int = 32
