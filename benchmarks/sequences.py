@@ -45,14 +45,14 @@ ROWS = {
         "network": networks.RNN(),
         "objective": objectives.ELBO(beta=1000.0),
     },
-    "rnn": {"network": networks.RNN(), "objective": objectives.ELBO(warmup=2000)},
+    "rnn": {"network": networks.RNN(), "objective": objectives.ELBO(warmup=1000)},
     "rnn_free_bits": {
         "network": networks.RNN(word_dropout=0.3),
-        "objective": objectives.ELBO(warmup=2000, free_bits=0.3),
+        "objective": objectives.ELBO(warmup=1000, free_bits=0.3),
     },
-    "tcn": {"network": networks.TCN(), "objective": objectives.ELBO(warmup=2000, free_bits=0.3)},
+    "tcn": {"network": networks.TCN(), "objective": objectives.ELBO(warmup=1000, free_bits=0.3)},
 }
-EPOCHS = {"words": 20, "vowels": 200}
+EPOCHS = {"words": 10, "vowels": 200}
 
 
 def words():

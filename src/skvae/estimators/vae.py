@@ -118,7 +118,8 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Kept):  # type: ign
         Arithmetic of the network bodies during training. ``"auto"`` is bfloat16 where that was
         measured to be faster and no worse: on hardware that multiplies it natively, with a
         Bernoulli likelihood and at least 200,000 weights (600,000 with ``"conv"``). Densities and
-        weights are always float32, and inference follows the dtype of X (float64 rows are computed in float64).
+        weights are always float32, and inference follows the dtype of X (float64 rows are
+        computed in float64).
     device : str, default="auto"
         ``"cpu"``, ``"cuda"``, ``"mps"``, ...
     checkpoint : str or None, default=None
