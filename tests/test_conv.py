@@ -145,6 +145,8 @@ def test_a_convolution_halves_and_rounds_up():
 
 # -- choices --------------------------------------------------------------------------------------
 
+GAUSSIAN = likelihoods.Gaussian()
+
 
 @pytest.mark.parametrize(
     ("event_shape", "expected"),
@@ -158,8 +160,8 @@ def test_a_convolution_halves_and_rounds_up():
     ],
 )
 def test_auto_takes_convolutions_for_images(event_shape, expected):
-    assert choose_network("auto", (256, 256), event_shape) == expected
-    assert choose_network("auto", (64,), event_shape) == MLP((64,))
+    assert choose_network("auto", (256, 256), event_shape, GAUSSIAN) == expected
+    assert choose_network("auto", (64,), event_shape, GAUSSIAN) == MLP((64,))
 
 
 @pytest.mark.parametrize(
@@ -167,7 +169,7 @@ def test_auto_takes_convolutions_for_images(event_shape, expected):
     [((40,), 1), ((3, 40), 1), ((7, 40), 1), ((8, 40), 2), ((1, 9, 9), 2), ((1, 5, 5, 5), 3)],
 )
 def test_the_name_fits_the_event(event_shape, n_dims):
-    assert choose_network("conv", (256, 256), event_shape) == Conv(n_dims=n_dims)
+    assert choose_network("conv", (256, 256), event_shape, GAUSSIAN) == Conv(n_dims=n_dims)
 
 
 def test_bad_choices_are_named():
