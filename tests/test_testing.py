@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 from torch.distributions import Independent, Normal
 
@@ -51,6 +53,16 @@ def test_networks(spec, event_shape):
     if isinstance(spec, networks.Conv):
         spec = spec.replace(n_dims=max(1, len(event_shape) - 1))
     testing.check_network(spec, (5, 3) if spec.sequential else event_shape)
+
+
+@given(length=st.integers(1, 40), n_features=st.integers(1, 5), data=st.data())
+@settings(max_examples=25, deadline=None, derandomize=True)
+def test_every_network_takes_every_size(length, n_features, data):
+    spec = data.draw(st.sampled_from(NETWORKS))
+    shape = (length, n_features + 1) if spec.sequential else (n_features, length)
+    testing.check_network(
+        spec.replace(n_dims=1) if isinstance(spec, networks.Conv) else spec, shape
+    )
 
 
 @pytest.mark.parametrize("spec", [s for s in SPECS if s.family == "objective"], ids=repr)
