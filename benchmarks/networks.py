@@ -45,16 +45,16 @@ PHOTOS = {**BYTES, "validation_fraction": 0.02, "augment": "flip"}
 # name: importance samples, test images, what differs from the settings of `benchmarks.density`.
 # The epochs are such that rows which are compared take about the same time.
 ROWS = {
-    "mnist-mlp": (100, 10_000, {"network": networks.MLP((500, 500)), "max_epochs": 160}),
-    "mnist-conv": (100, 10_000, {**CONV, "max_epochs": 18}),
+    "mnist-mlp": (100, 2000, {"network": networks.MLP((500, 500)), "max_epochs": 60}),
+    "mnist-conv": (100, 2000, {**CONV, "max_epochs": 6}),
     "mnist-conv_flow_prior": (200, 10_000, {**CONV, "prior": FLOW, "max_epochs": 40}),
     "mnist-conv_ladder": (
         200,
         10_000,
         {**CONV, "n_components": 4, "model": models.ConvLadder(), "max_epochs": 32},
     ),
-    "fashion-mlp": (100, 10_000, {"network": networks.MLP((500, 500)), "max_epochs": 100}),
-    "fashion-conv": (100, 10_000, {**CONV, "max_epochs": 11}),
+    "fashion-mlp": (100, 2000, {"network": networks.MLP((500, 500)), "max_epochs": 60}),
+    "fashion-conv": (100, 2000, {**CONV, "max_epochs": 6}),
     "fashion8-mlp": (50, 2000, {**BYTES, "network": networks.MLP((500, 500)), "max_epochs": 20}),
     "fashion8-conv_ladder": (
         50,
