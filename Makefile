@@ -19,14 +19,16 @@ check: $(INSTALLED)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# ARGS=--quick for a foretaste. What takes hours (density, growth) is printed from the kept results.
+# ARGS=--quick for a foretaste. What takes hours (density, growth, networks, sequences) is printed from the kept results.
 bench: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r benchmarks/requirements.txt
-	for name in quickstart training precision inference processes startup; do \
+	for name in quickstart training precision inference processes startup network_speed; do \
 		$(BIN)/python -m benchmarks.$$name $(ARGS) || exit 1; \
 	done
 	$(BIN)/python -m benchmarks.growth
 	$(BIN)/python -m benchmarks.density --rows vae,iwae5,flow_prior,ladder
+	$(BIN)/python -m benchmarks.networks --kept
+	$(BIN)/python -m benchmarks.sequences --kept
 
 # torch is named exactly, so that pip takes the pinned build and looks at no other.
 $(INSTALLED): pyproject.toml constraints.txt

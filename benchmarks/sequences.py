@@ -135,11 +135,14 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", default=",".join(every))
     parser.add_argument("--quick", action="store_true", help="a foretaste; not kept")
+    parser.add_argument("--kept", action="store_true", help="print what is there, compute nothing")
     options = parser.parse_args()
     names = options.rows.split(",")
     if unknown := set(names) - set(every):
         parser.error(f"unknown rows {sorted(unknown)}; known: {', '.join(every)}")
     found = json.loads(RESULTS.read_text()) if RESULTS.exists() and not options.quick else {}
+    if options.kept:
+        names = [row for row in names if row in found]
     for row in names:
         if row in found:
             continue

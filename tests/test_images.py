@@ -470,6 +470,19 @@ def test_arguments_that_make_no_sense_are_refused(tmp_path):
         files.open_images(tmp_path)
 
 
+@pytest.mark.parametrize("on_error", ["raise", "skip"])
+def test_photographs_stand_upright(tmp_path, on_error):
+    pixels = np.arange(24, dtype=np.uint8).reshape(4, 6) * 10
+    exif = Image.Exif()
+    exif[0x0112] = 6  # "turn by 90 degrees clockwise"
+    Image.fromarray(pixels).save(tmp_path / "turned.png", exif=exif)
+    Image.fromarray(pixels.T).save(tmp_path / "upright.png")
+    rows = files.open_images(tmp_path, on_error=on_error)
+    assert rows.event_shape == (1, 6, 4)
+    assert np.array_equal(rows.read()[0, 0], np.rot90(pixels, -1))
+    assert np.array_equal(rows.read()[1, 0], pixels.T)
+
+
 def test_without_pillow_the_message_says_what_to_install(tmp_path, monkeypatch):
     write_all(tmp_path, grey_images())
     monkeypatch.setitem(sys.modules, "PIL", None)

@@ -2,7 +2,8 @@
 
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +18,7 @@ __all__ = ["ENDINGS", "ImageRows", "open_images"]
 
 ENDINGS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 GREY = ("1", "L", "LA", "La")
+ORIENTATION = 0x0112  # the tag of the EXIF standard
 DEEP = ("I", "F")  # and "I;16" and the like
 KEPT_BYTES = 1 << 29  # of pixels that need not be decoded in every epoch
 
@@ -31,8 +33,9 @@ def open_images(
 ) -> "ImageRows":
     """Open the image files of a folder and of all folders in it, in order of their names.
 
-    Pixels are 0 to 255 as they are stored: transparency is dropped, and of an animation the first
-    picture is taken. What is decoded stays in memory, as bytes, where all of it fits into 512 MiB.
+    Pixels are 0 to 255 as they are stored, upright: transparency is dropped, and of an animation
+    the first picture is taken. What is decoded stays in memory, as bytes, where all of it fits
+    into 512 MiB.
 
     Parameters
     ----------
@@ -82,8 +85,7 @@ def open_images(
     headers, broken = [], []
     for path in paths:
         try:
-            image = _opened(path, whole=on_error == "skip")
-            headers.append(_Header(path, (image.height, image.width), image.mode))
+            headers.append(_header_of(path, whole=on_error == "skip"))
         except DataError as error:
             if on_error == "raise":
                 raise
@@ -155,7 +157,8 @@ class ImageRows(Rows):
     def _decode(self, path: Path) -> NDArray[np.uint8]:
         """Return the pixels of an image, shape (c · h · w,)."""
         height, width = self.size
-        image = _opened(path, whole=True).convert(self.mode)
+        with _opened(path) as image:
+            image = _upright(image).convert(self.mode)
         if image.size != (width, height):
             image = image.resize((width, height), _pillow().Resampling.LANCZOS)
         pixels = np.asarray(image, dtype=np.uint8).reshape(height, width, -1)
@@ -176,13 +179,12 @@ class _Header:
     mode: str
 
 
-def _opened(path: Path, *, whole: bool) -> Any:
-    """Return an image of which the header was read, or all; its file is closed."""
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """Open an image file; whatever then goes wrong is an error that names it."""
     try:
         with _pillow().open(path) as image:
-            if whole:
-                image.load()
-            return image
+            yield image
     except (MemoryError, MissingExtraError):
         raise
     except Exception as error:  # decoders raise about anything for a broken file
@@ -190,6 +192,28 @@ def _opened(path: Path, *, whole: bool) -> Any:
             f"{path} is not a readable image: {error}. Remove it, or leave such files out: "
             "on_error='skip', or --skip-unreadable on the command line."
         ) from error
+
+
+def _header_of(path: Path, *, whole: bool) -> _Header:
+    with _opened(path) as image:
+        size = (image.width, image.height) if _orientation(image) >= 5 else image.size[::-1]
+        header = _Header(path, size, image.mode)
+        if whole:
+            image.load()
+        return header
+
+
+def _orientation(image: Any) -> int:
+    """How the camera was held, from 1 to 8; 5 and above swap height and width."""
+    if image.format == "PNG" and "exif" not in image.info:
+        return 1  # or else all of the file would be read for it
+    return int(image.getexif().get(ORIENTATION, 1))
+
+
+def _upright(image: Any) -> Any:
+    from PIL import ImageOps
+
+    return image if _orientation(image) == 1 else ImageOps.exif_transpose(image)
 
 
 def _common_size(headers: Sequence[_Header]) -> tuple[int, int]:
