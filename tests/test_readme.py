@@ -34,13 +34,15 @@ def test_python_code_of_the_readme_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     names = {}
     code = blocks("README.md", "python")
-    assert len(code) == 2
+    assert len(code) == 3
     for block in code:
         exec(compile(block, "README.md", "exec"), names)
     assert names["Z"].shape == (360, 8)
     assert names["new"].shape == (100, 64)
     assert names["full"].shape == names["X_test"].shape
     assert names["draws"].shape == (5, 360, 64)
+    assert len(names["new_words"]) == 3
+    assert len(names["between"]) == 4
     assert names["accuracy"] > 0.7
     assert "standard_error" in capsys.readouterr().out
 
