@@ -6,7 +6,7 @@ types as they are, and hands out batches by index.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -46,22 +46,21 @@ class Transform:
     def fit(cls, X: Array, mode: Standardize) -> "Transform":
         """Choose shift and unit from X of shape (n, D), in float64 and in one pass of chunks.
 
-        A feature that is constant (up to rounding) keeps unit 1.
+        NaN cells count nowhere. A feature that is constant (up to rounding) keeps unit 1.
         """
-        n, d = X.shape
-        shift, unit = np.zeros(d), np.ones(d)
+        shift, unit = np.zeros(X.shape[1]), np.ones(X.shape[1])
         if mode == "none":
             return cls(shift, unit)
+        mean_of = _mean_of_observed if X.dtype.kind == "f" and np.isnan(X).any() else _mean
         if mode == "scale":
-            logs = sum(np.log(X[s], dtype=np.float64).sum(0) for s in _slices(n)) / n
-            return cls(shift, np.exp(logs))
+            return cls(shift, np.exp(mean_of(X, lambda x: np.log(x, dtype=np.float64))))
         # Scaling by the largest magnitude first keeps squares of 1e300 finite.
         # As float64, since the magnitude of −128 is no int8.
-        high, low = X.max(0).astype(np.float64), X.min(0).astype(np.float64)
+        high, low = (f(X, axis=0).astype(np.float64) for f in (np.fmax.reduce, np.fmin.reduce))
         largest = np.maximum(np.abs(high), np.abs(low))
         size = np.where(largest > 0, largest, 1.0)
-        mean = sum((X[s] / size).sum(0, dtype=np.float64) for s in _slices(n)) / n
-        square = sum(((X[s] / size - mean) ** 2).sum(0, dtype=np.float64) for s in _slices(n)) / n
+        mean = mean_of(X, lambda x: x / size)
+        square = mean_of(X, lambda x: (x / size - mean) ** 2)
         return cls.of_moments(size, mean, square, mode)
 
     @classmethod
@@ -150,7 +149,7 @@ class Source:
     Parameters
     ----------
     x : Tensor, shape (n, *event)
-        Rows in any dtype.
+        Rows in any dtype; NaN where a cell is missing, which the masks of the batches then say.
     transform : Transform or None
         Applied to each batch; None for rows that are in model units.
     binarize : {None, "threshold", "stochastic"}
@@ -172,6 +171,7 @@ class Source:
             x = _as_grey_levels(x)
         self.x = x
         self._pending = transform
+        self.holes = x.is_floating_point() and bool(x.isnan().any())
         self.binarize = binarize
         self.seed = seed
 
@@ -215,7 +215,8 @@ class Source:
                 x = byte < x
             else:
                 x = torch.rand(x.shape, generator=noise) < x
-        return Batch(x.to(device, torch.float32))
+        x = x.to(device, torch.float32)
+        return Batch(x.nan_to_num(0.0), ~x.isnan()) if self.holes else Batch(x)
 
 
 def binarize_by_content(X: Array, seed: int = 0) -> Array:
@@ -252,6 +253,22 @@ def _as_grey_levels(x: Tensor) -> Tensor:
             return x
         levels[rows] = rounded
     return levels
+
+
+def _mean(X: Array, function: Callable[[Array], Array]) -> NDArray[np.float64]:
+    """Return the mean of a function of the cells, shape (D,)."""
+    n = len(X)
+    return np.asarray(sum(function(X[s]).sum(0, dtype=np.float64) for s in _slices(n)) / n)
+
+
+def _mean_of_observed(X: Array, function: Callable[[Array], Array]) -> NDArray[np.float64]:
+    """Return the mean over the cells that are not NaN; 0 for a column without any."""
+    total, count = np.zeros(X.shape[1]), np.zeros(X.shape[1])
+    for s in _slices(len(X)):
+        values = function(X[s])
+        total += np.nansum(values, axis=0, dtype=np.float64)
+        count += (~np.isnan(values)).sum(0)
+    return total / np.maximum(count, 1)
 
 
 def _slices(n: int) -> Iterator[slice]:

@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -91,11 +91,8 @@ class World:
         weight = (stop - start) / total
         if not weight:
             start, stop = 0, 1
-        own = Batch(
-            batch.x[start:stop].to(device),
-            None if batch.mask is None else batch.mask[start:stop].to(device),
-            functools.partial(self._whole, weight),
-        )
+        own = batch.map(lambda part: part[start:stop].to(device))
+        own = replace(own, whole=functools.partial(self._whole, weight))
         return Part(own, start, stop, total, weight)
 
     def _whole(self, weight: float, mean: Tensor) -> Tensor:

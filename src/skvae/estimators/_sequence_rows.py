@@ -229,4 +229,4 @@ def trimmed(batch: Batch, likelihood: Likelihood) -> Batch:
     if not (isinstance(likelihood, Sequence) and likelihood.ragged):
         return batch
     length = int(batch.x[..., -1].sum(1).max()) + 1
-    return Batch(batch.x[:, :length], None if batch.mask is None else batch.mask[:, :length])
+    return batch.map(lambda part: part[:, :length])

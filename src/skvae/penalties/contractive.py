@@ -1,6 +1,6 @@
 """Encoders that change little with x."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -52,7 +52,7 @@ class Contractive(Penalty, name="contractive"):
         """Evaluate the weighted penalty."""
         with torch.enable_grad():
             x = batch.x.detach().requires_grad_()
-            code = model.infer(Batch(x, batch.mask)).mean  # (B, d)
+            code = model.infer(replace(batch, x=x)).mean  # (B, d)
             probes = directions(self.n_probes, code, noise)  # (n, B, d)
             total = torch.zeros((), dtype=code.dtype, device=code.device)
             for probe in probes:
