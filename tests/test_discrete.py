@@ -10,7 +10,7 @@ from scipy import stats
 from torch import nn
 from torch.distributions import Categorical, Independent, Normal, OneHotCategorical, kl_divergence
 
-from skvae import distributions, importance, posteriors, priors, rng
+from skvae import conditional, distributions, importance, posteriors, priors, rng
 from skvae.discrete import Autoregressive, OneHot, PointMass, RelaxedOneHot
 from skvae.evidence import Batch, Evidence
 from skvae.exceptions import ParameterError
@@ -373,7 +373,7 @@ def test_the_conditional_posterior_is_that_of_enumeration(prior):
     batch = Batch(torch.where(mask, X, torch.nan), mask)
     log_joint, _ = exact(model, Batch(X, mask), z)
     wanted = torch.softmax(log_joint, 0)
-    found = importance.conditional_posterior(model, batch, 20000, rng.PerRow(X, 0))
+    found = conditional.searched_posterior(model, batch, 20000, rng.PerRow(X, 0))
     same = (found.z.unsqueeze(0) == z[:, None, None]).all(-1)  # (Z, K, B)
     share = (same * found.weight).sum(1)
     assert torch.allclose(share.sum(0), torch.ones(3).double())

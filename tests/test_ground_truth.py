@@ -12,7 +12,7 @@ import torch
 from scipy import stats
 from sklearn.datasets import load_iris
 
-from skvae import VAE, importance, posteriors, rng
+from skvae import VAE, conditional, distributions, importance, posteriors, rng
 from skvae.evidence import Batch
 from skvae.likelihoods import Gaussian
 from skvae.models import Assembly
@@ -127,7 +127,7 @@ def test_missing_cells_marginalise(ppca):
     expected_cov = S[np.ix_(hidden, hidden)] - gain @ S[np.ix_(seen, hidden)]
 
     batch = Batch(torch.tensor(X), torch.tensor(mask).expand(len(X), D))
-    posterior = importance.conditional_posterior(module, batch, 4000, by_row(X))
+    posterior = conditional.searched_posterior(module, batch, 4000, by_row(X))
     weights, means = posterior.weight, module.generate(posterior.z).mean[..., hidden]
     assert torch.allclose(weights.sum(0), torch.ones(len(X), dtype=torch.float64))
     mean = (weights[..., None] * means).sum(0)
@@ -135,7 +135,7 @@ def test_missing_cells_marginalise(ppca):
 
     noise = rng.Sequential(rng.generator(3))
     z = posterior.resample(4000, noise)
-    draws = importance.distributions.draw(module.generate(z), (), noise)[..., hidden].detach()
+    draws = distributions.draw(module.generate(z), (), noise)[..., hidden].detach()
     centred = draws.numpy() - expected_mean
     assert np.allclose(centred.mean((0, 1)), 0, atol=0.03)
     covariance = np.einsum("kbi,kbj->ij", centred, centred) / centred[..., 0].size

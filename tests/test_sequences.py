@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.distributions import Normal
 
-from skvae import distributions, importance, posteriors, priors, rng
+from skvae import conditional, distributions, importance, posteriors, priors, rng
 from skvae.data import Transform
 from skvae.estimators._core import Core
 from skvae.evidence import Batch
@@ -673,7 +673,7 @@ def test_hidden_steps_are_filled_with_regard_to_later_ones(network, gaps):
     options = torch.stack(options)  # (n, 4, 2)
     log_joint = joint(module, options)
     wanted = torch.softmax(torch.logsumexp(log_joint, 0), 0)
-    found = importance.conditional_posterior(module, batch, 8_000, sequential())
+    found = conditional.searched_posterior(module, batch, 8_000, sequential())
     share = ((found.x == options).flatten(2).all(-1) * found.weight).sum(0)
     assert torch.allclose(found.weight.sum(0), torch.ones(1, dtype=F64))
     assert torch.allclose(share, wanted, atol=0.025)
@@ -724,7 +724,7 @@ def test_gaps_in_numbers_are_filled_towards_what_comes_after():
     rows = x.repeat(2001, 1, 1)
     rows[:, 1, 0] = grid
     weight = torch.softmax(torch.logsumexp(joint(module, rows), 0), 0)
-    found = importance.conditional_posterior(module, Batch(x, mask), 20_000, sequential())
+    found = conditional.searched_posterior(module, Batch(x, mask), 20_000, sequential())
     mean = found.mean(module, Batch(x, mask))
     assert math.isclose(mean[0, 1, 0], (weight * grid).sum(), abs_tol=0.02)
     assert math.isclose(mean[0, 0, 0], 0.3, abs_tol=1e-9)
@@ -738,11 +738,11 @@ def test_what_fills_a_row_does_not_depend_on_its_company():
     x = ragged([[1.0], [0.0], [1.0]], [[0.0], [1.0]], [[0.0]], length=4)
     mask = torch.ones_like(x, dtype=torch.bool)
     mask[:2, 0, 0] = mask[0, 2, 0] = False
-    found = importance.conditional_posterior(module, Batch(x, mask), 90, rng.PerRow(x, 0))
+    found = conditional.searched_posterior(module, Batch(x, mask), 90, rng.PerRow(x, 0))
     assert torch.equal(found.x[:, 2], x[2].expand(90, 4, 2))
     for i in range(3):
         one = slice(i, i + 1)
-        alone = importance.conditional_posterior(
+        alone = conditional.searched_posterior(
             module, Batch(x[one], mask[one]), 90, rng.PerRow(x[one], 0)
         )
         assert torch.equal(alone.x, found.x[:, one])

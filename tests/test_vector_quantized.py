@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from skvae import VAE, importance, load, posteriors, priors, rng
+from skvae import VAE, conditional, importance, load, posteriors, priors, rng
 from skvae.evidence import Batch
 from skvae.exceptions import ParameterError
 from skvae.latent import Latent
@@ -196,7 +196,7 @@ def test_the_conditional_posterior_needs_no_density_at_others_draws():
     mask = torch.tensor([[True, False, True, False], [False] * 4, [True] * 4])
     wanted = torch.softmax(exact(model, Batch(X, mask), z)[0], 0)
     batch = Batch(torch.where(mask, X, torch.nan), mask)
-    found = importance.conditional_posterior(model, batch, 40000, rng.PerRow(X, 0))
+    found = conditional.searched_posterior(model, batch, 40000, rng.PerRow(X, 0))
     same = (found.z.unsqueeze(0) == z[:, None, None]).all(-1)
     assert torch.allclose((same * found.weight).sum(1), wanted, atol=0.02)
 

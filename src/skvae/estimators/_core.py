@@ -15,6 +15,7 @@ from skvae import aggregate, augmentation, distributed, rng
 from skvae.annealing import Annealing, Start, annealed_weights, bidirectional
 from skvae.callbacks import Watcher
 from skvae.checkpoint import Checkpoint, fingerprint_of
+from skvae.conditional import searched_posterior
 from skvae.data import Binarize, Source, Transform, binarize_by_content, check_support
 from skvae.distributions import draw
 from skvae.estimators._fit_rows import FitRows
@@ -30,7 +31,6 @@ from skvae.exceptions import ModelFileError, ParameterError
 from skvae.importance import (
     LATENTS_PER_CALL,
     Marginal,
-    conditional_posterior,
     log_marginal,
 )
 from skvae.likelihoods import Bernoulli, Gaussian, Likelihood
@@ -408,7 +408,7 @@ class Core:
                 if n_draws is None
                 else rng.Sequential(rng.generator(seed, rng.Stream.IMPUTE))
             )
-            posterior = conditional_posterior(module, batch, n_samples, noise)
+            posterior = searched_posterior(module, batch, n_samples, noise)
             if n_draws is None:
                 return self._to_data(posterior.mean(module, batch))[None]
             z, values = posterior.draws(n_draws, noise)
