@@ -7,10 +7,11 @@ import torch
 from skvae import rng
 from skvae.data import Source, Transform
 from skvae.evidence import Batch
-from skvae.hiding import Hiding
+from skvae.exceptions import ParameterError
 from skvae.likelihoods import Gaussian
 from skvae.models import Assembly
 from skvae.networks import MLP
+from skvae.penalties import WakePhase
 from skvae.posteriors import Diagonal
 from skvae.priors import Standard
 
@@ -33,7 +34,6 @@ def test_a_missing_cell_is_false_in_the_mask_and_a_number_in_x():
 def test_complete_rows_have_no_mask():
     (batch,) = Source(torch.ones(3, 2)).in_order(100, CPU)
     assert batch.mask is None
-    assert batch.shown is None
 
 
 def test_scaling_counts_observed_cells_only():
@@ -53,72 +53,64 @@ def test_scaling_leaves_a_column_without_values_as_it_is():
     assert found.shift[1] == 1.5
 
 
-def test_hidden_cells_are_observed_ones_and_the_likelihood_keeps_them():
-    source = Source(with_holes(400))
-    for whole, batch in zip(
-        source.batches(0, 64, CPU), Hiding(source, 0.8).batches(0, 64, CPU), strict=True
-    ):
-        assert torch.equal(batch.mask, whole.mask)
-        assert torch.equal(batch.shown, batch.seen)
-        assert not (batch.seen & ~batch.mask).any()
-        assert (batch.mask & ~batch.seen).any()
-
-
-@pytest.mark.parametrize("most", [0.0, 0.5, 1.0])
-def test_the_hidden_share_is_uniform_up_to_the_limit(most):
-    source = Hiding(Source(torch.zeros(2000, 200)), most)
-    hidden = torch.cat([(~b.seen).float().mean(1) for b in source.batches(3, 500, CPU)])
-    assert abs(float(hidden.mean()) - most / 2) <= 0.025 * most
-    assert abs(float(hidden.std()) - most / 12**0.5) <= 0.025 * most
-
-
-def test_what_is_hidden_follows_from_seed_epoch_and_step():
-    def seen(seed, epoch, skip=0):
-        source = Hiding(Source(torch.zeros(60, 9), seed=seed), 0.7)
-        return [b.seen for b in source.batches(epoch, 20, CPU, skip=skip)]
-
-    assert all(map(torch.equal, seen(0, 1), seen(0, 1)))
-    assert torch.equal(seen(0, 1)[2], seen(0, 1, skip=2)[0])
-    assert not torch.equal(seen(0, 1)[0], seen(0, 2)[0])
-    assert not torch.equal(seen(0, 1)[0], seen(0, 1)[1])
-    assert not torch.equal(seen(0, 1)[0], seen(1, 1)[0])
-
-
-def test_rows_in_order_hide_the_same_cells_every_time():
-    source = Hiding(Source(torch.zeros(30, 9)), 0.7)
-    (first,), (second,) = (list(source.in_order(30, CPU)) for _ in range(2))
-    assert torch.equal(first.seen, second.seen)
-    assert not first.seen.all()
-
-
-def test_the_encoder_does_not_see_hidden_cells_but_the_likelihood_does():
-    module = Assembly((4,), 2, Gaussian(), Diagonal(), Standard(), MLP((8,))).build(0)
-    x = torch.randn(3, 4, generator=rng.generator(1))
-    seen = torch.tensor([[True, False, True, True]] * 3)
-    other = torch.where(seen, x, x + 5)
-    hidden = module.infer(Batch(x, seen=seen)).mean
-    assert torch.equal(hidden, module.infer(Batch(other, seen=seen)).mean)
-    assert torch.equal(hidden, module.infer(Batch(x, mask=seen)).mean)
-    assert not torch.equal(hidden, module.infer(Batch(x)).mean)
-    scores = [
-        module.evidence(Batch(values, seen=seen), 2, rng.Sequential(rng.generator(2))).log_px
-        for values in (x, other)
-    ]
-    assert (scores[0] != scores[1]).all()
-    assert torch.equal(
-        scores[0],
-        module.log_joint(
-            Batch(x),
-            module.evidence(Batch(x, seen=seen), 2, rng.Sequential(rng.generator(2))).draws[0],
-        )[0],
-    )
-
-
 def test_parts_of_a_batch_keep_their_masks():
     mask = torch.tensor([[True], [False], [True]])
-    batch = Batch(torch.arange(3.0).view(3, 1), mask, seen=~mask)
+    batch = Batch(torch.arange(3.0).view(3, 1), mask)
     part = batch.map(lambda rows: rows[1:])
     assert part.x.flatten().tolist() == [1, 2]
     assert part.mask.flatten().tolist() == [False, True]
-    assert part.seen.flatten().tolist() == [True, False]
     assert Batch(batch.x).map(lambda rows: rows[:1]).mask is None
+
+
+def linear_model(d=4, latent=2):
+    parts = (Gaussian(scale="per_feature"), Diagonal(), Standard(), MLP((8,)))
+    return Assembly((d,), latent, *parts).build(0).double()
+
+
+def wake(model, batch, penalty, seed=3):
+    evidence = model.evidence(batch, 6, rng.Sequential(rng.generator(2)))
+    noise = rng.Sequential(rng.generator(seed))
+    return penalty(model, batch, evidence, step=0, noise=noise), evidence
+
+
+def test_the_wake_phase_weighs_log_q_of_what_is_left_by_importance():
+    model = linear_model()
+    x = torch.randn(5, 4, generator=rng.generator(1), dtype=torch.float64)
+    mask = torch.rand(5, 4, generator=rng.generator(4)) < 0.7
+    value, evidence = wake(model, Batch(x, mask), WakePhase(2.0, 0.6))
+    noise = rng.Sequential(rng.generator(3))
+    share = 0.6 * noise.uniform((), x[:, :1])
+    seen = mask & (noise.uniform((), x) >= share)
+    assert (mask & ~seen).any()
+    q = model.infer(Batch(x, seen))
+    expected = 0.0
+    for row in range(5):
+        w = (evidence.log_w[:, row] - evidence.log_w[:, row].logsumexp(0)).exp()
+        z = evidence.draws[0][:, row]
+        log_q = torch.stack([q.log_prob(one.expand(5, -1))[row] for one in z])
+        expected = expected - 2.0 * (w * log_q).sum() / 5
+    assert torch.allclose(value, expected, rtol=1e-12)
+
+
+def test_the_wake_phase_trains_the_encoder_alone():
+    model = linear_model()
+    x = torch.randn(5, 4, generator=rng.generator(1), dtype=torch.float64)
+    wake(model, Batch(x), WakePhase())[0].backward()
+    decoder = [p.grad for p in model.decoder.parameters()]
+    encoder = [p.grad for p in model.encoder.parameters()]
+    assert all(g is None or not g.any() for g in decoder)
+    assert all(g is not None and g.any() for g in encoder)
+
+
+def test_a_hidden_share_of_almost_nothing_hides_almost_nothing():
+    model = linear_model()
+    x = torch.randn(5, 4, generator=rng.generator(1), dtype=torch.float64)
+    value, evidence = wake(model, Batch(x), WakePhase(1.0, 1e-9))
+    w = torch.softmax(evidence.log_w, 0)
+    assert torch.allclose(value, -(w * evidence.log_qz).sum(0).mean(), rtol=1e-12)
+
+
+@pytest.mark.parametrize("hide", [0.0, 1.1, float("nan")])
+def test_the_hidden_share_must_be_possible(hide):
+    with pytest.raises(ParameterError, match="hide"):
+        WakePhase(hide=hide)

@@ -69,6 +69,7 @@ SPECS = [
     objectives.DIP(2.0, 3.0, "ii"),
     objectives.FactorVAE(2.0, (7, 5)),
     objectives.MMD(2.0, "rbf"),
+    objectives.WakePhase(0.5, 0.3),
     objectives.TotalCorrelation(2.0),
     models.OneLevel(),
     models.ConvLadder(n_levels=2),

@@ -52,9 +52,6 @@ class Batch:
         Hidden cells may hold anything, also NaN.
     mask : Tensor of bool, shape (B, *event), or None
         True where a cell is observed; None means that all are.
-    seen : Tensor of bool, shape (B, *event), or None
-        True where an observed cell is shown to the encoder; None means that all are. Hiding some
-        in training teaches it to do without them.
     whole : callable
         Turns a mean over these rows into that over all rows of an update, of which several
         processes may hold a part each. An objective that is not itself a mean over rows asks for
@@ -64,17 +61,11 @@ class Batch:
     x: Tensor
     mask: Tensor | None = None
     whole: Callable[[Tensor], Tensor] = _alone
-    seen: Tensor | None = None
-
-    @property
-    def shown(self) -> Tensor | None:
-        """Mask of the cells that the encoder sees."""
-        return self.mask if self.seen is None else self.seen
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "Batch":
-        """Return the batch with x and the masks that there are changed alike."""
-        mask, seen = (None if m is None else function(m) for m in (self.mask, self.seen))
-        return replace(self, x=function(self.x), mask=mask, seen=seen)
+        """Return the batch with x and the mask, if there is one, changed alike."""
+        mask = None if self.mask is None else function(self.mask)
+        return replace(self, x=function(self.x), mask=mask)
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from skvae.penalties import (
     FactorVAE,
     Penalty,
     TotalCorrelation,
+    WakePhase,
 )
 from skvae.posteriors import Posterior
 from skvae.rng import Noise
@@ -44,6 +45,7 @@ __all__ = [
     "Penalty",
     "Reconstruction",
     "TotalCorrelation",
+    "WakePhase",
 ]
 
 Gradient = Literal["plain", "stl", "dreg", "vimco"]

@@ -44,7 +44,6 @@ class Stream(IntEnum):
     IMPUTE = 8
     PRIOR = 9
     AUGMENT = 10
-    HIDE = 11
 
 
 def seed_from(seed: int, *key: int) -> int:

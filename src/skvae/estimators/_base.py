@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from skvae.estimators._fit_rows import FitRows
 
 __all__ = [
+    "AllOrNothing",
     "Array",
     "Face",
     "Rows",
@@ -59,7 +60,24 @@ Rows = ArrayLike | str | Path | files.Table | files.Rows
 Seed = int | np.random.RandomState | np.random.Generator | None
 
 
-class Face(BaseEstimator):  # type: ignore[misc]
+class AllOrNothing:
+    """An object that a failed call leaves as it was."""
+
+    @contextmanager
+    def _all_or_nothing(self, *keep_on: type[BaseException]) -> Iterator[None]:
+        """Leave the estimator as it was when fitting fails, unless with one of these."""
+        before = dict(vars(self))
+        try:
+            yield
+        except keep_on:
+            raise
+        except BaseException:
+            self.__dict__.clear()
+            self.__dict__.update(before)
+            raise
+
+
+class Face(AllOrNothing, BaseEstimator):  # type: ignore[misc]
     """An estimator that holds a `Core` and takes and returns what its users have.
 
     Subclasses have the parameters ``event_shape``, ``channels_last``, ``early_stopping``,
@@ -242,19 +260,6 @@ class Face(BaseEstimator):  # type: ignore[misc]
                 "Raise validation_fraction or set early_stopping=False."
             )
         return rows.hold_out(held_out) if held_out else (rows, None)
-
-    @contextmanager
-    def _all_or_nothing(self, keep_on: type[BaseException]) -> Iterator[None]:
-        """Leave the estimator as it was when fitting fails."""
-        before = dict(vars(self))
-        try:
-            yield
-        except keep_on:
-            raise
-        except BaseException:
-            self.__dict__.clear()
-            self.__dict__.update(before)
-            raise
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "_core")

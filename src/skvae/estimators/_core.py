@@ -398,13 +398,11 @@ class Core:
         seed: int,
         kind: Kind,
     ) -> Array:
-        observed = torch.from_numpy(~np.isnan(X)).view(-1, *self.spec.event_shape)
-        x = self._batch(X, next(module.parameters()).dtype).x
-        batch = Batch(x, observed.to(self.device))
+        batch = self.batch_of(X, module)
         with torch.no_grad():
             # The mean of a row must not depend on its company; draws of equal rows must differ.
             noise: rng.Noise = (
-                rng.PerRow(x, seed)
+                rng.PerRow(batch.x, seed)
                 if n_draws is None
                 else rng.Sequential(rng.generator(seed, rng.Stream.IMPUTE))
             )
@@ -505,6 +503,12 @@ class Core:
             X = (X > 0.5).astype(X.dtype)
         x = self.transform.encode(X, dtype)
         return Batch(x.view(-1, *self.spec.event_shape).to(self.device))
+
+    def batch_of(self, X: Array, module: LatentModule) -> Batch:
+        """Return rows (n, D) with holes as a batch in the precision of the module."""
+        batch = self._batch(X, next(module.parameters()).dtype)
+        observed = torch.from_numpy(~np.isnan(X)).view(batch.x.shape)
+        return dataclasses.replace(batch, mask=observed.to(self.device))
 
     def _to_data(self, x: Tensor) -> NDArray[np.float64]:
         return self.transform.decode(x.detach().flatten(-len(self.spec.event_shape)))

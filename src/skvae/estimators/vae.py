@@ -284,7 +284,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Kept):  # type: ign
         """
         from skvae.distributed import joined
 
-        with self._all_or_nothing(keep_on=TrainingDivergedError), joined() as world:
+        with self._all_or_nothing(TrainingDivergedError), joined() as world:
             going_on = self.warm_start and hasattr(self, "_core")
             rows = self._rows_to_fit(X, reset=not going_on, world=world)
             if not going_on:
@@ -309,7 +309,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Kept):  # type: ign
         """
         from skvae.distributed import joined
 
-        with self._all_or_nothing(keep_on=TrainingDivergedError), joined() as world:
+        with self._all_or_nothing(TrainingDivergedError), joined() as world:
             first = not hasattr(self, "_core")
             rows = self._rows_to_fit(X, reset=first, world=world)
             if first:

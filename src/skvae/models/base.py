@@ -150,7 +150,7 @@ class LatentModule(nn.Module, abc.ABC):
 
     def _features(self, batch: Batch) -> Tensor:
         """What the encoder makes of x as the likelihood shows it, (B, out_features)."""
-        return self._body(self.encoder, *self.likelihood.represent(batch.x, batch.shown))
+        return self._body(self.encoder, *self.likelihood.represent(batch.x, batch.mask))
 
     def _emit(self, h: Tensor) -> Distribution:
         """p(x | z) from what the decoder is to see of z, (..., d)."""

@@ -152,7 +152,7 @@ class ConvLadderModule(ChainModule):
 
     def _posterior(self, batch: Batch, path: Path) -> tuple[Chain, Chain]:
         with self._lowered(batch.x):
-            maps = self.encoder.maps(*self.likelihood.represent(batch.x, batch.shown))
+            maps = self.encoder.maps(*self.likelihood.represent(batch.x, batch.mask))
         maps = [m.to(batch.x.dtype) for m in maps]
         fixed_path = self._path(
             map(detached, self.generative),

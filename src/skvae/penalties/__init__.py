@@ -5,6 +5,7 @@ from skvae.penalties.contractive import Contractive
 from skvae.penalties.decoder import DecoderGradient, DecoderWeights
 from skvae.penalties.disentangle import DIP, FactorVAE, TotalCorrelation
 from skvae.penalties.mmd import MMD
+from skvae.penalties.wake import WakePhase
 
 __all__ = [
     "DIP",
@@ -15,4 +16,5 @@ __all__ = [
     "FactorVAE",
     "Penalty",
     "TotalCorrelation",
+    "WakePhase",
 ]

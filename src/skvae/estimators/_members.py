@@ -1,0 +1,212 @@
+"""The models of an imputer: one, or several that were trained apart, and what they say together.
+
+Arrays are (n, D) with NaN where a cell is missing, D the number of modelled columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from skvae import distributions, rng
+from skvae.conditional import Accuracy, PosteriorSample, adaptive_posterior
+from skvae.estimators._core import Core
+from skvae.evidence import Batch
+from skvae.likelihoods.columns import Cells
+from skvae.models import LatentModule
+
+__all__ = ["Drawn", "Members"]
+
+Array = NDArray[Any]
+
+ROWS_PER_BLOCK = 256
+CELLS_PER_CALL = 1 << 20  # of decoded cells that are held at a time
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Weighted draws of the cells of some rows.
+
+    Attributes
+    ----------
+    rows : ndarray of int, shape (b,)
+        Numbers of the rows.
+    values : ndarray of float64, shape (K, b, D)
+        In data units.
+    weight : ndarray, shape (K, b)
+        Sums to 1 over K.
+    """
+
+    rows: NDArray[np.intp]
+    values: Array
+    weight: Array
+
+
+class Members:
+    """Trained models that share the scaling of the data.
+
+    Parameters
+    ----------
+    cores : sequence of Core
+    """
+
+    def __init__(self, cores: Sequence[Core]) -> None:
+        self.cores = tuple(cores)
+
+    def __len__(self) -> int:
+        return len(self.cores)
+
+    def mean(self, X: Array, accuracy: Accuracy, seed: int) -> tuple[Array, Array]:
+        """Return the conditional mean of each cell, or its counterpart for codes, shape (n, D).
+
+        What a row gets does not depend on the rows around it.
+
+        Returns
+        -------
+        values : ndarray, shape (n, D)
+            In data units.
+        statistics : ndarray, shape (n, S)
+            Means and probabilities that they follow from, in model units.
+        """
+        total: Tensor | None = None
+        for core in self.cores:
+            parts: Tensor | None = None
+            for rows, module, batch, sample in self._samples(core, X, accuracy, seed):
+                own = _statistics(module, batch, sample)  # (b, S)
+                if parts is None:
+                    parts = own.new_empty(len(X), own.shape[1])
+                parts[rows] = own
+            assert parts is not None
+            total = parts if total is None else total + parts
+        assert total is not None
+        mean = total / len(self.cores)
+        likelihood = self.cores[0].module.likelihood
+        return self.cores[0]._to_data(likelihood.pool([(mean, torch.ones(()))])), mean.numpy()
+
+    def draws(self, X: Array, n: int, accuracy: Accuracy, seed: int) -> Array:
+        """Draw rows from p(missing | observed), cell by cell together, shape (n, len(X), D).
+
+        Draw i is one of member i, i + M, ... of M: what they disagree about shows between draws.
+        """
+        out = np.empty((n, len(X), X.shape[1]))
+        for m, core in enumerate(self.cores):
+            own = range(m, n, len(self.cores))
+            if not own:
+                break
+            key = rng.seed_from(seed, m)
+            for rows, module, batch, sample in self._samples(
+                core, X, accuracy, key, own_rows=False
+            ):
+                noise = rng.Sequential(rng.generator(key, rng.Stream.IMPUTE, 1, int(rows[0])))
+                z, _ = sample.draws(len(own), noise)
+                p = module.hidden(batch, z)
+                out[np.ix_([*own], rows)] = core._to_data(distributions.draw(p, (), noise))
+        return out
+
+    def drawn(self, X: Array, accuracy: Accuracy, seed: int) -> Iterator[list[Drawn]]:
+        """Yield all weighted draws for some rows at a time: one entry for each group of a member.
+
+        The weights of each row sum to 1 over the members' draws together.
+        """
+        for start in range(0, len(X), ROWS_PER_BLOCK):
+            block = X[start : start + ROWS_PER_BLOCK]
+            parts = []
+            for core in self.cores:
+                for rows, module, batch, sample in self._samples(core, block, accuracy, seed):
+                    noise = rng.PerRow(batch.x, rng.seed_from(seed, 1))
+                    values = [
+                        core._to_data(distributions.draw(module.hidden(batch, z), (), noise))
+                        for z in sample.z.split(max(1, CELLS_PER_CALL // batch.x.numel()))
+                    ]
+                    weight = sample.weight.cpu().numpy() / len(self.cores)
+                    parts.append(Drawn(start + rows, np.concatenate(values), weight))
+            yield parts
+
+    def log_scores(
+        self, X: Array, hidden: NDArray[np.bool_], accuracy: Accuracy, seed: int
+    ) -> tuple[Array, Array]:
+        """Return log p(hidden cells | the other observed ones), per row, and how many there are.
+
+        Parameters
+        ----------
+        X : ndarray, shape (n, D)
+        hidden : ndarray of bool, shape (n, D)
+            Cells that are predicted; those that are NaN count for nothing.
+
+        Returns
+        -------
+        log_score : ndarray of float64, shape (n,)
+            In nats, in data units.
+        count : ndarray of int, shape (n,)
+        """
+        hidden = hidden & ~np.isnan(X)
+        known = np.where(hidden, np.nan, X)
+        scores = np.empty((len(self.cores), len(X)))
+        for m, core in enumerate(self.cores):
+            for rows, module, _, sample in self._samples(core, known, accuracy, seed):
+                target = core.batch_of(X[rows], module)
+                mask = torch.from_numpy(hidden[rows]).to(target.x.device)
+                log_p, _ = module.log_joint(Batch(target.x, mask), sample.z)  # (K, b)
+                weighted = log_p.double() + sample.weight.double().log()
+                scores[m, rows] = torch.logsumexp(weighted, 0).cpu().numpy()
+        pooled = np.logaddexp.reduce(scores, 0) - np.log(len(self.cores))
+        return pooled, hidden.sum(1)
+
+    def reliability(self, X: Array, accuracy: Accuracy, seed: int) -> tuple[Array, Array]:
+        """Return effective sample size and Pareto-k̂ per row, the worst of all members."""
+        size, k = np.full(len(X), np.inf), np.full(len(X), -np.inf)
+        for core in self.cores:
+            for rows, _, _, sample in self._samples(core, X, accuracy, seed):
+                size[rows] = np.minimum(size[rows], sample.effective_sample_size.cpu().numpy())
+                k[rows] = np.fmax(k[rows], sample.pareto_k.cpu().numpy())
+        return size, k
+
+    def _samples(
+        self, core: Core, X: Array, accuracy: Accuracy, seed: int, *, own_rows: bool = True
+    ) -> Iterator[tuple[NDArray[np.intp], LatentModule, Batch, PosteriorSample]]:
+        """Yield numbers of rows, the module in the precision of X, the rows, and draws for them.
+
+        With ``own_rows`` the noise of a row is a function of its content.
+        """
+        module, _ = core._module_for(X)
+        with torch.no_grad():
+            for start in range(0, len(X), ROWS_PER_BLOCK):
+                batch = core.batch_of(X[start : start + ROWS_PER_BLOCK], module)
+
+                def noise_of(
+                    rows: Tensor, turn: int, batch: Batch = batch, start: int = start
+                ) -> rng.Noise:
+                    if own_rows:
+                        return rng.PerRow(batch.x[rows], rng.seed_from(seed, turn))
+                    return rng.Sequential(rng.generator(seed, rng.Stream.IMPUTE, 0, start, turn))
+
+                for rows, sample in adaptive_posterior(module, batch, accuracy, noise_of):
+                    part = batch.map(lambda cells, rows=rows: cells[rows])  # type: ignore[misc]
+                    yield start + rows.cpu().numpy(), module, part, sample
+
+
+def _by_content(x: Tensor, seed: int, rows: Tensor, turn: int) -> rng.Noise:
+    return rng.PerRow(x[rows], rng.seed_from(seed, turn))
+
+
+def _by_place(seed: int, start: int, rows: Tensor, turn: int) -> rng.Noise:
+    return rng.Sequential(rng.generator(seed, rng.Stream.IMPUTE, 0, start, turn))
+
+
+def _statistics(module: LatentModule, batch: Batch, sample: PosteriorSample) -> Tensor:
+    """Return the weighted mean of the likelihood's statistics, float64, shape (b, S)."""
+    total: Tensor | None = None
+    size = max(1, CELLS_PER_CALL // max(1, batch.x.numel()))
+    for z, weight in zip(sample.z.split(size), sample.weight.split(size), strict=True):
+        p = module.hidden(batch, z)
+        assert isinstance(p, Cells)
+        values = torch.einsum("kb,kbs->bs", weight, module.likelihood.statistics(p)).double()
+        total = values if total is None else total + values
+    assert total is not None
+    return total.cpu()

@@ -1,0 +1,101 @@
+"""Training the members of an imputer on a table with holes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skvae import rng
+from skvae.callbacks import History, Progress, Watcher
+from skvae.estimators._core import Core, choose_network, pick_device
+from skvae.estimators._table import TableRows, table_likelihood
+from skvae.networks import Table
+from skvae.objectives import IWAE, Objective, WakePhase
+from skvae.posteriors import Posterior
+from skvae.training import Plan
+
+if TYPE_CHECKING:
+    from skvae.estimators.imputer import VAEImputer
+
+__all__ = ["train"]
+
+MOST_COMPONENTS = 10
+BATCH = 64
+UPDATES = 5000
+
+
+def auto_epochs(n: int, batch_size: int) -> int:
+    """About 5,000 updates, but at least 10 passes."""
+    return max(10, -(-UPDATES * min(batch_size, n) // n))
+
+
+def train(
+    imputer: VAEImputer, values: NDArray[Any], seed: int
+) -> tuple[list[Core], list[History]]:
+    """Train the members of an imputer whose parameters and schema are checked.
+
+    Parameters
+    ----------
+    imputer : VAEImputer
+    values : ndarray of float64, shape (n, D)
+        NaN where a cell is missing.
+    seed : int
+    """
+    likelihood = table_likelihood(imputer.schema_, imputer.likelihoods)
+    objective = _objective(imputer)
+    device = pick_device(imputer.device)
+    width = values.shape[1]
+    n_components = (
+        min(MOST_COMPONENTS, width)
+        if imputer.n_components == "auto"
+        else int(imputer.n_components)
+    )
+    network = (
+        Table(hidden_layer_sizes=imputer.hidden_layer_sizes)
+        if imputer.network == "auto"
+        else choose_network(imputer.network, imputer.hidden_layer_sizes, (width,), likelihood)
+    )
+    batch_size = BATCH if imputer.batch_size == "auto" else int(imputer.batch_size)
+    epochs = (
+        auto_epochs(len(values), batch_size)
+        if imputer.max_epochs == "auto"
+        else int(imputer.max_epochs)
+    )
+    known = values[~np.isnan(values).all(1)]  # the others say nothing
+    cores, histories = [], []
+    for m in range(int(imputer.n_members)):
+        own_seed = rng.seed_from(seed, m) if imputer.n_members > 1 else seed
+        rows = TableRows(known, own_seed)
+        if imputer.n_members > 1:
+            rows = rows.resampled(own_seed)
+        core = Core.create(
+            rows,
+            event_shape=(width,),
+            n_components=n_components,
+            likelihood=likelihood,
+            posterior=Posterior.resolve(imputer.posterior, argument="posterior"),
+            prior=imputer.prior,
+            network=network,
+            model=imputer.model,
+            binarize=None,
+            device=device,
+        )
+        plan = Plan(epochs, batch_size, float(imputer.learning_rate), own_seed)
+        history = History()
+        watchers: list[Watcher] = [history]
+        if imputer.verbose:
+            watchers.append(Progress(epochs, type(imputer).__name__))
+        core.train(rows, None, objective, plan, watchers, epochs_done=0)
+        cores.append(core)
+        histories.append(history)
+    return cores, histories
+
+
+def _objective(imputer: VAEImputer) -> Objective:
+    if imputer.objective != "auto":
+        objective: Objective = Objective.resolve(imputer.objective, argument="objective")
+    else:
+        objective = IWAE(n_samples=20, gradient="dreg")
+    return objective + WakePhase(hide=imputer.hide) if imputer.hide else objective

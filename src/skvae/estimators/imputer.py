@@ -1,0 +1,491 @@
+"""The VAEImputer estimator."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Mapping
+from numbers import Integral, Real
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import TransformerMixin
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
+
+from skvae.estimators._base import Array, Seed, at_least, seed_of
+from skvae.estimators._table_face import TableFace
+from skvae.exceptions import ParameterError, UnreliableEstimateWarning
+from skvae.spec import Spec
+
+if TYPE_CHECKING:
+    from skvae.callbacks import History
+    from skvae.conditional import Accuracy
+    from skvae.estimators._cells import CellDistribution
+    from skvae.estimators._members import Members
+    from skvae.schema import Schema
+
+__all__ = ["VAEImputer"]
+
+
+class VAEImputer(TransformerMixin, TableFace):  # type: ignore[misc]
+    """Fill in the missing cells of a table, once or many times, by a VAE [1]_.
+
+    Columns may be numbers, categories and dates, each with a likelihood of its own. The model is
+    trained on the observed cells alone, which is right where a cell is missing at random given
+    those that are observed. `transform` then fills in conditional means, `sample` draws whole
+    tables for multiple imputation, `interval` and `cell_distribution` say how sure each cell is,
+    and `evaluate` shows whether all this helps on your table.
+
+    Parameters
+    ----------
+    n_components : int or "auto", default="auto"
+        Number of latent dimensions; ``"auto"`` is at most 10.
+    kinds : mapping or None, default=None
+        What columns are, where it shall not be inferred: ``{"age": "count", "share": ("bounded",
+        0, 1), "grade": ("ordinal", ["low", "high"]), "id": "text"}``. See `skvae.schema`.
+    likelihoods : mapping or None, default=None
+        Likelihood by name of a column or by kind: ``{"real": "student_t"}``.
+    n_members : int, default=1
+        Models that are trained apart, on bootstrap samples if there are several. Their mean is a
+        better guess, and imputations that are spread over them show what one model cannot: how
+        uncertain its own weights are. Five are a good choice for multiple imputation.
+    unseen : {"missing", "error"}, default="missing"
+        What a category that `fit` never saw means to the model: nothing, with a warning, or an
+        error. The cell itself stays as it is.
+    missing_values : scalar, default=NaN
+        What marks a missing cell, besides NaN, None and the missing values of frames.
+    add_indicator : bool, default=False
+        Append a column for each one with holes in `fit`, which says where cells were missing.
+    keep_empty_features : bool, default=False
+        Keep columns that had no value at all in `fit`; numbers are then 0, as in scikit-learn.
+    network : str or spec, default="auto"
+        Bodies of encoder and decoder; ``"auto"`` is ``networks.Table(hidden_layer_sizes)``.
+    hidden_layer_sizes : tuple of int, default=(128, 128)
+        Widths of the encoder's hidden layers, mirrored in the decoder.
+    posterior, prior, model, objective : str or spec
+        As in `VAE`; the objective ``"auto"`` is ``objectives.IWAE(20, gradient="dreg")`` [1]_.
+    hide : float, default=0.8
+        In training, the encoder also learns rows of which up to this share of the observed cells
+        is hidden, so that it knows patterns of holes that the table does not have
+        (`skvae.objectives.WakePhase`); 0 for not.
+    n_samples : int, default=256
+        Importance samples per row to begin with. Rows whose weights rest on fewer than
+        ``effective_samples`` get more, up to ``max_samples``.
+    effective_samples : float, default=50
+    max_samples : int, default=8192
+    max_epochs, batch_size, learning_rate, device, random_state, verbose
+        As in `VAE`. By default, training takes about 5,000 updates.
+
+    Attributes
+    ----------
+    schema_ : Schema
+        What each column is.
+    n_features_in_ : int
+    feature_names_in_ : ndarray of str
+    likelihood_ : Columns
+        The likelihood of each modelled column.
+    history_ : list of History
+        Of each member.
+
+    References
+    ----------
+    .. [1] Mattei and Frellsen, "MIWAE: Deep Generative Modelling and Imputation of Incomplete Data
+       Sets", 2019, arXiv:1812.02633
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.datasets import load_diabetes
+    >>> from skvae import VAEImputer
+    >>> X = load_diabetes().data.copy()
+    >>> X[::3, 2] = np.nan
+    >>> imputer = VAEImputer(max_epochs=5, random_state=0).fit(X)
+    >>> bool(np.isnan(imputer.transform(X)).any())
+    False
+    """
+
+    _parameter_constraints: dict[str, list[Any]] = {
+        "n_components": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
+        "kinds": [Mapping, None],
+        "likelihoods": [Mapping, None],
+        "n_members": [Interval(Integral, 1, None, closed="left")],
+        "unseen": [StrOptions({"missing", "error"})],
+        "missing_values": "no_validation",
+        "add_indicator": ["boolean"],
+        "keep_empty_features": ["boolean"],
+        "network": [str, Spec],
+        "hidden_layer_sizes": [tuple, list],
+        "posterior": [str, Spec],
+        "prior": [str, Spec],
+        "model": [str, Spec],
+        "objective": [str, Spec],
+        "hide": [Interval(Real, 0, 1, closed="both")],
+        "n_samples": [Interval(Integral, 1, None, closed="left")],
+        "effective_samples": [Interval(Real, 0, None, closed="neither")],
+        "max_samples": [Interval(Integral, 1, None, closed="left")],
+        "max_epochs": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
+        "batch_size": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
+        "learning_rate": [Interval(Real, 0, None, closed="neither")],
+        "device": [str],
+        "random_state": ["random_state", np.random.Generator],
+        "verbose": ["verbose"],
+    }
+
+    schema_: Schema
+    history_: list[History]
+    _members: Members | None
+
+    def __init__(
+        self,
+        n_components: int | Literal["auto"] = "auto",
+        *,
+        kinds: Mapping[Any, Any] | None = None,
+        likelihoods: Mapping[Any, Any] | None = None,
+        n_members: int = 1,
+        unseen: Literal["missing", "error"] = "missing",
+        missing_values: Any = np.nan,
+        add_indicator: bool = False,
+        keep_empty_features: bool = False,
+        network: str | Spec = "auto",
+        hidden_layer_sizes: tuple[int, ...] = (128, 128),
+        posterior: str | Spec = "diagonal",
+        prior: str | Spec = "auto",
+        model: str | Spec = "vae",
+        objective: str | Spec = "auto",
+        hide: float = 0.8,
+        n_samples: int = 256,
+        effective_samples: float = 50.0,
+        max_samples: int = 8192,
+        max_epochs: int | Literal["auto"] = "auto",
+        batch_size: int | Literal["auto"] = "auto",
+        learning_rate: float = 0.001,
+        device: str = "auto",
+        random_state: Seed = None,
+        verbose: int = 0,
+    ) -> None:
+        self.n_components = n_components
+        self.kinds = kinds
+        self.likelihoods = likelihoods
+        self.n_members = n_members
+        self.unseen = unseen
+        self.missing_values = missing_values
+        self.add_indicator = add_indicator
+        self.keep_empty_features = keep_empty_features
+        self.network = network
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.posterior = posterior
+        self.prior = prior
+        self.model = model
+        self.objective = objective
+        self.hide = hide
+        self.n_samples = n_samples
+        self.effective_samples = effective_samples
+        self.max_samples = max_samples
+        self.max_epochs = max_epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+
+    # -- fit ------------------------------------------------------------------------------
+
+    def fit(self, X: Any, y: object = None) -> Self:
+        """Learn the columns of X and train on its observed cells.
+
+        Parameters
+        ----------
+        X : array or DataFrame (pandas, polars); shape (n, p)
+            NaN, None and other missing values mark what is missing.
+        y : ignored
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        DataError
+            X has infinity, two columns of one name, or a column of mixed types; the message names
+            column and value.
+        ParameterError, InvalidParameterError
+            A parameter has a value that makes no sense.
+        TrainingDivergedError
+            Loss or gradients stayed non-finite.
+        """
+        with self._all_or_nothing():
+            values = self._learned(X)
+            self._seed = seed_of(self.random_state)
+            self._train(values)
+        return self
+
+    def _train(self, values: Array) -> None:
+        """Train the members on values (n, D); no modelled column needs none."""
+        self.history_, self._members = [], None
+        if not values.shape[1]:
+            return
+        from skvae.estimators._members import Members
+        from skvae.estimators._train_members import train
+
+        cores, self.history_ = train(self, values, self._seed)
+        self._members = Members(cores)
+        self.likelihood_ = cores[0].spec.likelihood
+
+    # -- fill in --------------------------------------------------------------------------
+
+    def transform(self, X: Any) -> Any:
+        """Fill in each missing cell by what is expected of it; deterministic.
+
+        That is E[missing | observed] for numbers and dates, the most probable category, and the
+        median of ordered ones. What a row gets depends on no other row.
+
+        Parameters
+        ----------
+        X : shape (n, p)
+            With the columns of `fit`; any pattern of holes, also rows without any value.
+
+        Returns
+        -------
+        X : the same container, shape (n, p) or with columns left out and appended as asked
+            Observed cells are bit-identical. Cells of columns that are not modelled, such as free
+            text, stay missing.
+
+        Warns
+        -----
+        UnseenCategoryWarning
+            A category is new.
+        """
+        check_is_fitted(self)
+        table, values = self._encoded(X)
+        return self._completed(table, self._filled_in(values, self.schema_.missing(table)))
+
+    def _filled_in(self, values: Array, missing: NDArray[np.bool_]) -> Array:
+        todo = np.flatnonzero(missing[:, list(self.schema_.modelled)].any(1))
+        if self._members is None or not len(todo):
+            return values
+        filled = values.copy()
+        filled[todo], _ = self._members.mean(values[todo], self._accuracy, self._seed)
+        return filled
+
+    def sample(self, X: Any, n_imputations: int = 5, *, random_state: Seed = None) -> list[Any]:
+        """Draw completed tables from p(missing | observed), for multiple imputation.
+
+        The missing cells of a row are drawn together, not one by one, and they are drawn, not
+        averaged. The draws are spread over the members. Analyse each table, and combine the
+        results with `skvae.pool`.
+
+        Parameters
+        ----------
+        X : shape (n, p)
+        n_imputations : int
+        random_state : int, RandomState, Generator or None
+
+        Returns
+        -------
+        tables : list of n_imputations containers as `transform` returns them
+        """
+        check_is_fitted(self)
+        m = at_least("n_imputations", n_imputations, 1)
+        seed = seed_of(random_state)
+        table, values = self._encoded(X)
+        todo = np.flatnonzero(self.schema_.missing(table)[:, list(self.schema_.modelled)].any(1))
+        draws = np.repeat(values[None], m, 0)  # (m, n, D)
+        if self._members is not None and len(todo):
+            draws[:, todo] = self._members.draws(values[todo], m, self._accuracy, seed)
+        return [self._completed(table, one) for one in draws]
+
+    def interval(self, X: Any, coverage: float = 0.9) -> tuple[Any, Any]:
+        """Return where each missing cell lies with a given probability.
+
+        Parameters
+        ----------
+        X : shape (n, p)
+        coverage : float
+            Between 0 and 1.
+
+        Returns
+        -------
+        lower, upper : containers as X
+            The quantiles (1 − coverage) / 2 and (1 + coverage) / 2 of p(cell | observed) for
+            numbers, dates and ordered categories. Observed cells are as in X. Other categories
+            have no order; their cells are the most probable one in both.
+        """
+        check_is_fitted(self)
+        if not isinstance(coverage, Real) or not 0 < coverage < 1:
+            raise ParameterError(
+                f"coverage must be a number between 0 and 1; received {coverage!r}."
+            )
+        cells = self.cell_distribution(X, quantiles=((1 - coverage) / 2, (1 + coverage) / 2))
+        table, values = self._encoded(X, quiet=True)
+        ends = []
+        for i in range(2):
+            filled = values.copy()
+            filled[cells.row, cells.position] = cells.ends[:, i]
+            ends.append(self._completed(table, filled))
+        return ends[0], ends[1]
+
+    def cell_distribution(
+        self, X: Any, *, quantiles: tuple[float, ...] = (0.05, 0.25, 0.5, 0.75, 0.95)
+    ) -> CellDistribution:
+        """Return what is known of each missing cell.
+
+        Parameters
+        ----------
+        X : shape (n, p)
+        quantiles : tuple of float
+            Between 0 and 1.
+
+        Returns
+        -------
+        cells : CellDistribution
+            Row and column, mean, standard deviation and quantiles of each number, and the
+            probabilities of the categories.
+        """
+        check_is_fitted(self)
+        from skvae.estimators._cells import describe
+
+        table, values = self._encoded(X)
+        missing = self.schema_.missing(table)[:, list(self.schema_.modelled)]
+        return describe(
+            self.schema_, self._members, values, missing, quantiles, self._accuracy, self._seed
+        )
+
+    # -- judge ----------------------------------------------------------------------------
+
+    def score_samples(self, X: Any, *, rate: float = 0.2) -> NDArray[np.float64]:
+        """Return how well cells of each row are predicted from the others.
+
+        Some observed cells are hidden, which ones is fixed at `fit` and the same for the same X;
+        the value is log p(hidden | the others).
+
+        Parameters
+        ----------
+        X : shape (n, p)
+        rate : float
+            Share of the observed cells that are hidden.
+
+        Returns
+        -------
+        log_score : ndarray of float64, shape (n,)
+            In nats per hidden cell, in the units of the data; NaN for a row without hidden cells.
+        """
+        check_is_fitted(self)
+        score, count = self._log_scores(X, rate)
+        return np.divide(score, count, out=np.full(len(score), np.nan), where=count > 0)
+
+    def score(self, X: Any, y: object = None) -> float:
+        """Return the mean of log p(hidden | the others), in nats per hidden cell.
+
+        A fifth of the observed cells is hidden, as in `score_samples`: larger is better, which is
+        what searches over parameters need.
+        """
+        check_is_fitted(self)
+        score, count = self._log_scores(X, 0.2)
+        return float(score.sum() / max(1, count.sum()))
+
+    def _log_scores(self, X: Any, rate: float) -> tuple[Array, NDArray[np.intp]]:
+        if not isinstance(rate, Real) or not 0 < rate < 1:
+            raise ParameterError(f"rate must be a number between 0 and 1; received {rate!r}.")
+        _, values = self._encoded(X)
+        if self._members is None:
+            return np.zeros(len(values)), np.zeros(len(values), int)
+        hidden = np.random.default_rng([self._seed, 7]).random(values.shape) < rate
+        return self._members.log_scores(values, hidden, self._accuracy, self._seed)
+
+    def reliability(self, X: Any) -> dict[str, NDArray[np.float64]]:
+        """Return how far the importance weights of each row can be trusted.
+
+        Parameters
+        ----------
+        X : shape (n, p)
+
+        Returns
+        -------
+        figures : dict
+            ``"effective_sample_size"`` and ``"pareto_k"``, each of shape (n,), the worst of all
+            members. Above 0.7, Pareto-k̂ says that the estimate may be off [1]_.
+
+        Warns
+        -----
+        UnreliableEstimateWarning
+            More than a fifth of the rows have a Pareto-k̂ above 0.7.
+
+        References
+        ----------
+        .. [1] Vehtari et al., "Pareto Smoothed Importance Sampling", 2024, arXiv:1507.02646
+        """
+        check_is_fitted(self)
+        _, values = self._encoded(X)
+        if self._members is None:
+            size, k = np.full(len(values), np.inf), np.full(len(values), -np.inf)
+        else:
+            size, k = self._members.reliability(values, self._accuracy, self._seed)
+        share = float(np.mean(k > 0.7))
+        if share > 0.2:
+            warnings.warn(
+                f"The importance weights of {share:.0%} of the rows have a Pareto-k̂ above 0.7. "
+                "Raise n_samples and max_samples, or train longer.",
+                UnreliableEstimateWarning,
+                stacklevel=2,
+            )
+        return {"effective_sample_size": size, "pareto_k": k}
+
+    @property
+    def _accuracy(self) -> Accuracy:
+        from skvae.conditional import Accuracy
+
+        n = int(self.n_samples)
+        return Accuracy(n, float(self.effective_samples), max(n, int(self.max_samples)))
+
+    # -- keep -----------------------------------------------------------------------------
+
+    def get_feature_names_out(self, input_features: Any = None) -> NDArray[Any]:
+        """Return the names of the columns that `transform` returns.
+
+        Parameters
+        ----------
+        input_features : array of str or None
+            Names for columns that have none.
+
+        Returns
+        -------
+        names : ndarray of str
+        """
+        check_is_fitted(self)
+        names = _check_feature_names_in(self, input_features)
+        indicators = [f"missingindicator_{names[j]}" for j in self._indicated]
+        return np.array([*names[self._kept], *indicators], dtype=object)
+
+    def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+        """Write schema and models as one safe file; `skvae.load` reads it back.
+
+        Parameters
+        ----------
+        path : path
+            Usually ``*.safetensors``.
+        overwrite : bool
+            Replace an existing file (atomically).
+
+        Raises
+        ------
+        FileExistsError
+            The file exists and ``overwrite`` is False.
+        OSError
+            It could not be written; an older file is intact.
+        """
+        from skvae import serialization
+        from skvae.estimators._keep_table import described
+
+        check_is_fitted(self)
+        manifest, tensors = described(self)
+        serialization.write(path, manifest, tensors, overwrite=overwrite)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        tags.input_tags.string = True
+        tags.input_tags.categorical = True
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
