@@ -65,6 +65,8 @@ class Table(Network, name="table"):
 class TableEncoder(CenteredEncoder):
     """Flattens x and its mask, and applies the layers to both."""
 
+    LIMIT = 1e6  # of centred cells: the normalisation squares what the layers make of them
+
     def __init__(self, event_shape: tuple[int, ...], spec: Table) -> None:
         super().__init__(event_shape)
         sizes = (2 * math.prod(event_shape), *spec.hidden_layer_sizes)
@@ -75,7 +77,8 @@ class TableEncoder(CenteredEncoder):
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Return features (B, out_features) of x (B, *event)."""
         seen = torch.ones_like(x, dtype=torch.bool) if mask is None else mask
-        values = torch.where(seen, self.centered(x, mask), self.fill)
+        values = self.centered(x, mask).clamp(-self.LIMIT, self.LIMIT)
+        values = torch.where(seen, values, self.fill)
         features: Tensor = self.layers(torch.cat([values.flatten(1), seen.flatten(1).to(x)], 1))
         return features
 
