@@ -95,7 +95,7 @@ def test_every_cell_is_scored_by_its_own_likelihood():
             own[5][0] - np.logaddexp.reduce(own[5]),
             math.log(ordinal_probabilities(own[6][0], 4)[2]),
         ]
-        assert np.allclose(found[i, j], expected, atol=1e-6)
+        assert np.allclose(found[i, j].detach(), expected, atol=1e-6)
 
 
 def test_equal_columns_are_one_group():
@@ -126,7 +126,7 @@ def test_the_parts_can_be_read():
 def test_the_mean_is_a_value_that_a_cell_may_have():
     module = built(MIXED, (7,))
     h = torch.zeros(3, 11, dtype=DTYPE)
-    h[0] = tensor([0.5, -2.0, 0.1, 0.0, 0.2, 0.0, 0.0, 3.0, 0.4, 1.0, 0.0])
+    h[0] = tensor([0.5, -2.0, 0.1, 0.0, 0.2, 0.0, 0.0, 3.0, 0.4, 1.0, -0.2])
     h[1] = tensor([1.5, 2.0, 0.0, 1.0, 0.2, 0.0, 0.9, 0.0, -0.4, -1.0, 2.0])
     h[2, 10] = -3.0
     mean = module(h).mean
@@ -139,7 +139,7 @@ def test_the_mean_is_a_value_that_a_cell_may_have():
         ]
     )
     assert torch.allclose(mean, expected)
-    for i, height in enumerate([0.0, 2.0, -3.0]):
+    for i, height in enumerate([-0.2, 2.0, -3.0]):
         below = ordinal_probabilities(height, 4).cumsum()
         median = int(mean[i, 6])
         assert below[median] >= 0.5 - 1e-12
@@ -168,6 +168,7 @@ def test_draws_follow_the_parameters_of_each_column():
     module = built(MIXED, (7,))
     h = randn(11, seed=2)
     x = distributions.draw(module(h.expand(n, 11)), (), rng.Sequential(rng.generator(0)))
+    x = x.detach()
     p = torch.softmax(h[[2, 4, 6]], 0)
     q = torch.softmax(h[[3, 5, 7]], 0)
     ordinal = tensor(ordinal_probabilities(h[10].item(), 4))
@@ -279,9 +280,7 @@ def test_messages_name_the_likelihood_and_the_range_of_the_column():
     X = np.array([[-700.0, 0.0, 2.0], [900.0, 1.0, 3.0]])
     check_support(X, support, "columns")
     X[1, 1] = 4
-    message = (
-        r"^X\[1, 1\] = 4, .*'bernoulli' needs values in \[0, 1\] \(found 0 to 4\).*Divide by 4"
-    )
+    message = r"^X\[1, 1\] = 4, .*'bernoulli' needs values in \[0, 1\] \(found 0 to 4\).*by 4"
     with pytest.raises(DataError, match=message):
         check_support(X, support, "columns")
     X[1, 1], X[0, 2] = 1, -1
@@ -438,11 +437,8 @@ def test_statistics_are_means_and_probabilities():
     assert torch.equal(statistics[..., 10:], p.parts[4][1].probs[..., 0, :])
     one = module.pool([(statistics[0], torch.ones(2, 1, dtype=DTYPE))])
     assert torch.equal(one, p.mean[0])
-    assert torch.equal(built(Gaussian(), (2,)).statistics(gaussian := stats_of(2)), gaussian.mean)
-
-
-def stats_of(n):
-    return torch.distributions.Normal(randn(3, n), torch.ones(n).double(), validate_args=False)
+    gaussian = built(Gaussian(), (2,))
+    assert torch.equal(gaussian.statistics(gaussian(randn(3, 2))), randn(3, 2))
 
 
 def test_a_median_at_exactly_a_half_is_the_lower_one():
@@ -452,8 +448,9 @@ def test_a_median_at_exactly_a_half_is_the_lower_one():
     assert Bernoulli().summary.value(tensor([[0.5], [0.51]])).tolist() == [0, 1]
 
 
-def assembled(likelihood, d, network=Table((8, 8))):
-    return Assembly((d,), 2, likelihood, Diagonal(), Standard(), network).build(0).double()
+def assembled(likelihood, d):
+    parts = Assembly((d,), 2, likelihood, Diagonal(), Standard(), Table((8, 8)))
+    return parts.build(0).double()
 
 
 def test_the_posterior_mean_averages_what_the_decoder_says():
@@ -577,8 +574,8 @@ def test_files_find_the_same_units():
     assert np.allclose(there.unit, here.unit, rtol=1e-10, atol=0)
     assert np.isnan(own.log).tolist() == [True, True, False, False, True, False]
     streamed.check(POSITIVE)
-    with pytest.raises(DataError, match=r"rows\[2\d\d, 5\] = -1, .*'log_normal'"):
-        X[250, 5] = -1
+    X[250, 5] = -1
+    with pytest.raises(DataError, match=r"rows\[250, 5\] = -1, .*'log_normal'"):
         Streamed(Blocks(X), 0).check(POSITIVE)
     X[250, 5], X[3, 1] = 1, 0.5
     with pytest.raises(DataError, match=r"rows\[3, 1\] = 0.5, .*'poisson'"):
@@ -609,9 +606,7 @@ def test_a_model_starts_at_the_means_of_the_columns():
     middle = core.transform.decode(p.mean)[0]
     assert middle[[0, 3, 4]] == pytest.approx(X.mean(0)[[0, 3, 4]], rel=1e-6)
     assert middle[1] == pytest.approx(X[:, 1].mean(), rel=1e-6)
-    assert torch.allclose(
-        core.module.log_unit.double(), torch.from_numpy(np.log(core.transform.unit))
-    )
+    assert np.allclose(core.module.log_unit, np.log(core.transform.unit))
     assert p.log_prob(torch.zeros(6))[0, 3].item() == pytest.approx(
         stats.norm(0, 1 / X[:, 3].std()).logpdf(0), rel=1e-5
     )
@@ -632,9 +627,8 @@ def encoder_of(spec, event=(3,)):
 @pytest.mark.parametrize("event", [(4,), (1, 2, 3)])
 def test_the_network_keeps_its_contract(spec, event):
     check_network(spec, event)
-    assert spec.build_encoder(event).out_features == (
-        spec.hidden_layer_sizes[-1] if spec.hidden_layer_sizes else 2 * math.prod(event)
-    )
+    widths = (2 * math.prod(event), *spec.hidden_layer_sizes)
+    assert encoder_of(spec, event).out_features == widths[-1]
 
 
 def test_the_encoder_reads_values_and_whether_they_are_seen():
@@ -675,7 +669,8 @@ def test_the_decoder_mirrors_the_encoder():
     h = linear[2](normalised(h).relu())
     expected = linear[3](normalised(h).relu()).view(6, 7, 3, 2)
     assert torch.allclose(decoder(z), expected, atol=1e-12)
-    plain = Table(()).build_decoder(2, (3,))
+    with rng.isolated(0):
+        plain = Table(()).build_decoder(2, (3,))
     assert [m.weight.shape for m in plain.modules() if isinstance(m, torch.nn.Linear)] == [(3, 2)]
 
 
@@ -790,12 +785,10 @@ def test_samples_are_rows_of_a_mixed_table(fitted):
     check_support(sample, KINDS.support, "columns")
     assert set(np.unique(sample[:, 1])) == {0, 1}
     X = table()
-    assert np.abs(sample.mean(0) - X.mean(0))[:5] == pytest.approx(0, abs=0.5 * X.std(0).max())
     assert (np.abs(sample.mean(0) - X.mean(0)) < 0.5 * X.std(0))[:5].all()
     middle = fitted.inverse_transform(np.zeros((1, 2)))
-    check_support(middle[:, [0, 1, 3, 4, 5]], Columns(
-        (Gaussian(), Bernoulli(), *KINDS.columns[3:])
-    ).support, "")  # fmt: skip
+    codes = Columns((Bernoulli(), *KINDS.columns[3:])).support  # the mean of counts is no count
+    check_support(middle[:, [1, 3, 4, 5]], codes, "columns")
 
 
 def test_scores_are_in_the_units_of_the_table(fitted):
