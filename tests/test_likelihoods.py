@@ -87,6 +87,7 @@ CASES = [
     Case(ZeroInflatedPoisson(), lambda: whole(400), COUNTS),
     Case(ZeroInflatedNegativeBinomial(), lambda: whole(4000), COUNTS),
     Case(Categorical(n_categories=4), lambda: whole(4), (3.0,)),
+    Case(Categorical(n_categories=4, rank=2), lambda: whole(4), (3.0,)),
     Case(Ordinal(n_categories=3), lambda: whole(3), (1.0, 2.0)),
     Case(Ordinal(n_categories=6), lambda: whole(6), (1.0, 5.0)),
     Case(DiscretizedLogisticMixture(), lambda: whole(256), (1.0, 254.0, 255.0)),
@@ -105,7 +106,8 @@ def sequential(seed=0):
 
 def built(likelihood, event, seed=5):
     """A module with random parameters."""
-    module = likelihood.build(event).double()
+    with rng.isolated(seed):
+        module = likelihood.build(event).double()
     with torch.no_grad():
         for i, parameter in enumerate(module.parameters()):
             parameter.copy_(0.4 * randn(*parameter.shape, seed=seed + i))
@@ -122,7 +124,8 @@ def rows_of(p, x: Tensor) -> Tensor:
 
 def test_every_likelihood_is_here():
     own = {n for n, c in Likelihood._registry.items() if c.__module__.startswith("skvae.")}
-    cells = own - {"sequence"}  # made of others, in test_sequences.py
+    # Made of others, in test_sequences.py and test_columns.py
+    cells = own - {"sequence", "columns"}
     assert {case.likelihood.name for case in CASES} == cells
 
 

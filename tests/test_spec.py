@@ -26,6 +26,10 @@ SPECS = [
     likelihoods.ZeroInflatedPoisson(),
     likelihoods.ZeroInflatedNegativeBinomial(),
     likelihoods.Categorical(n_categories=3),
+    likelihoods.Categorical(n_categories=50, rank=2),
+    likelihoods.Columns(
+        (likelihoods.Gaussian(), likelihoods.Categorical(3), likelihoods.Gaussian())
+    ),
     likelihoods.Ordinal(n_categories=4),
     likelihoods.DiscretizedLogisticMixture(n_mixtures=2),
     likelihoods.Sequence(),
@@ -54,6 +58,8 @@ SPECS = [
     networks.MLP((), batch_norm=True),
     networks.RNN("lstm", 5, n_layers=2, word_dropout=0.25),
     networks.RNN(hidden_size=4, bidirectional=False),
+    networks.Table((6, 6, 5), activation="relu"),
+    networks.Table(()),
     networks.TCN(channels=6, n_layers=2, kernel_size=4, word_dropout=0.5),
     objectives.ELBO(beta=0.5, warmup=10, free_bits=0.1),
     objectives.IWAE(3, 2, 0.5, "stl"),

@@ -14,7 +14,7 @@ References
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -72,10 +72,13 @@ class PosteriorSample:
 
     def mean(self, module: LatentModule, batch: Batch) -> Tensor:
         """E[x | observed cells], or its counterpart for codes, shape (B, *event)."""
-        values = self.x if self.x is not None else (module.hidden(batch, z).mean for z in self.z)
+        likelihood = module.likelihood
+        values: Iterable[Tensor] | None = self.x
+        if values is None:
+            values = (likelihood.statistics(module.hidden(batch, z)) for z in self.z)
         axes = [1] * len(module.spec.event_shape)
         weights = (weight.view(-1, *axes) for weight in self.weight)
-        return module.likelihood.pool(zip(values, weights, strict=True))
+        return likelihood.pool(zip(values, weights, strict=True))
 
     def resample(self, n: int, noise: rng.Noise) -> Tensor:
         """Draw ``n`` latent vectors per row with replacement by weight, shape (n, B, d)."""

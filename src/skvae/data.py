@@ -19,7 +19,7 @@ from skvae import rng
 from skvae.evidence import Batch
 from skvae.exceptions import DataError
 from skvae.likelihoods import Support
-from skvae.likelihoods.base import Standardize
+from skvae.likelihoods.base import Mode, Standardize
 
 __all__ = ["Binarize", "Source", "Transform", "binarize_by_content", "check_support"]
 
@@ -48,6 +48,8 @@ class Transform:
 
         NaN cells count nowhere. A feature that is constant (up to rounding) keeps unit 1.
         """
+        if isinstance(mode, tuple):
+            return cls.by_column(mode, lambda columns, one: cls.fit(X[:, columns], one))
         shift, unit = np.zeros(X.shape[1]), np.ones(X.shape[1])
         if mode == "none":
             return cls(shift, unit)
@@ -62,6 +64,25 @@ class Transform:
         mean = mean_of(X, lambda x: x / size)
         square = mean_of(X, lambda x: (x / size - mean) ** 2)
         return cls.of_moments(size, mean, square, mode)
+
+    @classmethod
+    def by_column(
+        cls, modes: tuple[Mode, ...], fit: "Callable[[NDArray[np.intp], Mode], Transform]"
+    ) -> "Transform":
+        """Join the transforms of columns with equal modes; "shared" is one unit for all of these.
+
+        Parameters
+        ----------
+        modes : tuple of {"none", "shared", "per_feature", "scale"}, one for each column
+        fit : callable
+            From the numbers of some columns and their mode to their transform.
+        """
+        shift, unit = np.zeros(len(modes)), np.ones(len(modes))
+        for mode in sorted(set(modes)):
+            columns = np.flatnonzero(np.array(modes) == mode)
+            own = fit(columns, mode)
+            shift[columns], unit[columns] = own.shift, own.unit
+        return cls(shift, unit)
 
     @classmethod
     def of_moments(
@@ -133,13 +154,15 @@ def check_support(
     if not bad.any():
         return
     row, column = np.argwhere(bad)[0]
-    lowest, highest = np.nanmin(X), np.nanmax(X)
-    negative = "Negative values in data: " if support.low == 0 and lowest < 0 else ""
+    rule = support.at(column)
+    found = X if rule is support else X[:, column]
+    lowest, highest = np.nanmin(found), np.nanmax(found)
+    negative = "Negative values in data: " if rule.low == 0 and lowest < 0 else ""
     advice = f"Divide by {highest:g}" if lowest >= 0 else "Rescale the data"
     raise DataError(
         f"{negative}{name}[{first_row + row}, {column}] = {X[row, column]:g}, but "
-        f"likelihood={likelihood!r} needs {support} (found {lowest:g} to {highest:g}). "
-        + (support.advice or f"{advice}, or choose likelihood='gaussian'.")
+        f"likelihood={rule.likelihood or likelihood!r} needs {rule} (found {lowest:g} to "
+        f"{highest:g}). " + (rule.advice or f"{advice}, or choose likelihood='gaussian'.")
     )
 
 

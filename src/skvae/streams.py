@@ -1,7 +1,7 @@
 """Training on rows that do not fit into memory: one pass to know them, and shuffled batches."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -35,7 +35,7 @@ class Survey:
     mean, square : ndarray of float64, shape (D,)
         Mean and mean squared deviation of the features divided by ``unit``.
     log : ndarray of float64, shape (D,)
-        Mean logarithm of each feature; NaN unless all values are positive.
+        Mean logarithm of each feature; NaN unless all its values are positive.
     whole, binary : bool
         Whether all values are whole numbers, and whether all are 0 or 1.
     index : ndarray of int, shape (m,)
@@ -57,6 +57,8 @@ class Survey:
 
     def transform(self, mode: Standardize) -> Transform:
         """Return what `Transform.fit` finds in the same rows in memory."""
+        if isinstance(mode, tuple):
+            return Transform.by_column(mode, lambda i, one: self._columns(i).transform(one))
         if mode == "none":
             return Transform(np.zeros_like(self.mean), np.ones_like(self.mean))
         if mode == "scale":
@@ -65,6 +67,10 @@ class Survey:
         size = np.where(largest > 0, largest, 1.0)
         ratio = np.where(largest > 0, self.unit / size, 0.0)
         return Transform.of_moments(size, self.mean * ratio, self.square * ratio**2, mode)
+
+    def _columns(self, index: NDArray[np.intp]) -> "Survey":
+        names = ("low", "high", "unit", "mean", "square", "log")
+        return replace(self, **{name: getattr(self, name)[index] for name in names})
 
     def identity(self) -> list[Tensor]:
         """Return what tells these rows from others: a few rows by their place, and all sums."""
@@ -122,7 +128,9 @@ def survey(rows: Rows, seed: int, advice: str = "") -> Survey:
         high = np.maximum(high, block.max(0))
         binary = binary and bool(((block == 0) | (block == 1)).all())
         whole = whole and (binary or bool((np.floor(block) == block).all()))
-        logs += np.log(block, dtype=np.float64).sum(0) if low.min() > 0 else np.nan
+        positive = low > 0
+        logs[~positive] = np.nan
+        logs[positive] += np.log(block[:, positive], dtype=np.float64).sum(0)
         # Division by a power of two is exact, and keeps squares of 1e300 finite.
         larger = np.maximum(unit, _power_of_two(np.maximum(np.abs(low), np.abs(high))))
         mean, squares, unit = mean * (unit / larger), squares * (unit / larger) ** 2, larger

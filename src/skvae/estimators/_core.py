@@ -191,9 +191,10 @@ class Core:
             )
         rows.check(likelihood)
         transform = rows.transform(likelihood.standardize)
-        center = (
-            rows.mean() if likelihood.standardize == "none" else np.zeros_like(transform.shift)
-        )
+        natural = np.asarray(likelihood.standardize) == "none"  # (), or (D,)
+        center = np.zeros_like(transform.shift)
+        if natural.any():
+            center = np.where(natural, rows.mean(), center)
         module = spec.build(rows.seed)
         module.calibrate(
             torch.from_numpy(center).float().view(event_shape),

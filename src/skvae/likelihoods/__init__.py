@@ -14,11 +14,13 @@ counts             ``poisson``, ``negative_binomial``, and ``zero_inflated_`` of
 codes 0 … K − 1    ``categorical``, ``ordinal``
 pixels 0 … 255     ``discretized_logistic_mixture``
 sequences          ``Sequence(step)`` of any of these
+tables             ``Columns((first, second, …))`` of any of these
 =================  ==============================================================================
 """
 
 from skvae.likelihoods.base import Likelihood, LikelihoodModule, Support, bounded, bounded_scale
 from skvae.likelihoods.codes import Categorical, Ordinal
+from skvae.likelihoods.columns import Columns
 from skvae.likelihoods.counts import (
     NegativeBinomial,
     Poisson,
@@ -34,6 +36,7 @@ __all__ = [
     "Bernoulli",
     "Beta",
     "Categorical",
+    "Columns",
     "ContinuousBernoulli",
     "DiscretizedLogisticMixture",
     "Gaussian",

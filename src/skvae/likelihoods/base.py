@@ -13,12 +13,14 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from skvae.distributions import bounded
-from skvae.likelihoods.readers import Numbers, Reader, sum_up
+from skvae.likelihoods.readers import Numbers, Reader, log_of_counts, sum_up
+from skvae.likelihoods.summaries import Mean, Summary
 from skvae.spec import Spec, at_least
 
 __all__ = [
     "Likelihood",
     "LikelihoodModule",
+    "Mode",
     "Standardize",
     "Support",
     "at_least",
@@ -26,7 +28,8 @@ __all__ = [
     "bounded_scale",
 ]
 
-Standardize = Literal["none", "shared", "per_feature", "scale"]
+Mode = Literal["none", "shared", "per_feature", "scale"]
+Standardize = Mode | tuple[Mode, ...]
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,8 @@ class Support:
         Without ``low`` and ``high`` themselves.
     advice : str
         What to do about other values; the empty string leaves it to `skvae.data.check_support`.
+    likelihood : str
+        Name of the likelihood of which this is a rule, where there are several.
     """
 
     low: float = -math.inf
@@ -49,6 +54,7 @@ class Support:
     integral: bool = False
     open: bool = False
     advice: str = ""
+    likelihood: str = ""
 
     def __str__(self) -> str:
         kind = "whole numbers" if self.integral else "values"
@@ -65,6 +71,10 @@ class Support:
         if self.integral:
             bad |= (np.floor(X) != X) & ~np.isnan(X)
         return np.asarray(bad)
+
+    def at(self, column: int) -> "Support":
+        """Return the rule for one column of flat rows (n, D); here it is the same for all."""
+        return self
 
 
 class LikelihoodModule(nn.Module, abc.ABC):
@@ -144,8 +154,16 @@ class LikelihoodModule(nn.Module, abc.ABC):
         """Return p(x | z) given what of x (B, *event) is never hidden; here that is nothing."""
         return p
 
+    def statistics(self, p: Distribution) -> Tensor:
+        """Return what is averaged over draws of z to describe x; here the mean, (..., *event)."""
+        mean: Tensor = p.mean
+        return mean
+
     def pool(self, weighted: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
-        """Sum up values (B, *event) and weights, which broadcast to them: the weighted mean."""
+        """Sum up `statistics` and weights, which broadcast to them; here to the weighted mean.
+
+        Returns x, shape (B, *event).
+        """
         return sum_up(weighted)
 
     def split(self, h: Tensor) -> tuple[Tensor, ...]:
@@ -159,11 +177,13 @@ class Likelihood(Spec, abc.ABC, family="likelihood"):
     Properties say what the data must be like: ``support``, the allowed values, and
     ``standardize``, how the data are rescaled before the network sees them. ``takes_rounded`` says
     whether parameters of eight significant bits serve as well as exact ones, so that the networks
-    may be trained in bfloat16, and ``sequential`` whether an x is a sequence of steps.
+    may be trained in bfloat16, ``sequential`` whether an x is a sequence of steps, and
+    ``cellwise`` whether it describes cells, so that others can be made of it.
     """
 
     takes_rounded: ClassVar[bool] = False
     sequential: ClassVar[bool] = False
+    cellwise: ClassVar[bool] = True
 
     @property
     def support(self) -> Support:
@@ -175,7 +195,8 @@ class Likelihood(Spec, abc.ABC, family="likelihood"):
         """How the data are rescaled.
 
         ``"shared"``: centred, one unit for all cells; ``"per_feature"``: one for each;
-        ``"scale"``: positive numbers divided by the geometric mean of their feature.
+        ``"scale"``: positive numbers divided by the geometric mean of their feature. A tuple has
+        a mode for each feature.
         """
         return "none"
 
@@ -189,7 +210,16 @@ class Likelihood(Spec, abc.ABC, family="likelihood"):
         Whole numbers without an upper limit are shown by their logarithm.
         """
         counts = self.support.integral and self.support.high == math.inf
-        return Numbers(n_features, logarithmic=counts)
+        return Numbers(n_features, log_of_counts if counts else None)
+
+    def column_reader(self, n_features: int) -> Reader:
+        """Return how networks see ``n_features`` columns of a table; as a step by default."""
+        return self.reader(n_features)
+
+    @property
+    def summary(self) -> Summary:
+        """The one value that stands for a cell of a table; the mean by default."""
+        return Mean()
 
 
 def bounded_scale(raw: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +16,8 @@ from skvae.likelihoods.base import (
     at_least,
     bounded,
 )
-from skvae.likelihoods.readers import Reader, Symbols
+from skvae.likelihoods.readers import OneHot, Reader, Symbols
+from skvae.likelihoods.summaries import Median, MostProbable, Summary
 
 __all__ = ["Categorical", "Ordinal"]
 
@@ -51,12 +53,20 @@ class Categorical(Likelihood, name="categorical"):
     ----------
     n_categories : int
         Number of categories K of every feature.
+    rank : int or None
+        For many categories: the decoder puts out this many numbers e for each feature, of which
+        the K logits are a learned linear function. The network then needs e / K of the weights.
     """
 
+    MOST_SHOWN: ClassVar[int] = 32  # as they are; more of them as learned vectors
+
     n_categories: int = 2
+    rank: int | None = None
 
     def __post_init__(self) -> None:
         at_least(self.n_categories, 2, "Categorical: n_categories")
+        if self.rank is not None:
+            at_least(self.rank, 1, "Categorical: rank")
 
     @property
     def support(self) -> Support:
@@ -65,11 +75,23 @@ class Categorical(Likelihood, name="categorical"):
 
     def build(self, event_shape: tuple[int, ...]) -> LikelihoodModule:
         """Return the module for one event shape."""
-        return CategoricalModule(event_shape, self.n_categories)
+        if self.rank is None:
+            return CategoricalModule(event_shape, self.n_categories)
+        return LowRankCategoricalModule(event_shape, self.n_categories, self.rank)
 
     def reader(self, n_features: int) -> Reader:
         """Codes are shown as learned vectors."""
         return Symbols(n_features, self.n_categories)
+
+    def column_reader(self, n_features: int) -> Reader:
+        """Codes of few categories are shown as indicators."""
+        shown = OneHot if self.n_categories <= self.MOST_SHOWN else Symbols
+        return shown(n_features, self.n_categories)
+
+    @property
+    def summary(self) -> Summary:
+        """The most probable code."""
+        return MostProbable(self.n_categories)
 
 
 class CategoricalModule(LikelihoodModule):
@@ -86,11 +108,29 @@ class CategoricalModule(LikelihoodModule):
     def calibrate(self, mean: Tensor, unit: Tensor, rows: Tensor | None = None) -> None:
         """Start at the frequencies in the training rows."""
         if rows is not None:
-            self.base.copy_(log_frequencies(rows, self.param_shape[0]))
+            self.base.copy_(log_frequencies(rows, len(self.base)))
 
     def forward(self, h: Tensor) -> families.Codes:
         """Return the cells' distributions, h: (..., K, *event)."""
         return families.Codes((h + self.base).movedim(-1 - len(self.event_shape), -1))
+
+
+class LowRankCategoricalModule(CategoricalModule):
+    """Categorical whose logits are W h, with a matrix W for each cell."""
+
+    def __init__(self, event_shape: tuple[int, ...], n_categories: int, rank: int) -> None:
+        super().__init__(event_shape, n_categories)
+        self.param_shape = (rank, *event_shape)
+        # Rows of length 1 on average: logits start about as large as the h of a full one.
+        self.weight = nn.Parameter(torch.randn(n_categories, rank, *event_shape) / rank**0.5)
+
+    def forward(self, h: Tensor) -> families.Codes:
+        """Return the cells' distributions, h: (..., e, *event)."""
+        axis = -len(self.event_shape)
+        logits = torch.einsum(
+            "...ed,ked->...kd", h.flatten(axis), self.weight.flatten(axis)
+        )  # (..., K, D)
+        return super().forward(logits.unflatten(-1, self.event_shape))
 
 
 @dataclass(frozen=True)
@@ -119,6 +159,11 @@ class Ordinal(Likelihood, name="ordinal"):
     def build(self, event_shape: tuple[int, ...]) -> LikelihoodModule:
         """Return the module for one event shape."""
         return OrdinalModule(event_shape, self.n_categories)
+
+    @property
+    def summary(self) -> Summary:
+        """The median code."""
+        return Median(self.n_categories)
 
 
 class OrdinalModule(LikelihoodModule):

@@ -20,6 +20,7 @@ from skvae.likelihoods.base import (
     bounded,
     bounded_scale,
 )
+from skvae.likelihoods.readers import Numbers, Reader, log_of_positive
 
 __all__ = ["Gaussian", "Laplace", "LogNormal", "StudentT"]
 
@@ -250,6 +251,10 @@ class LogNormal(Likelihood, name="log_normal"):
     def build(self, event_shape: tuple[int, ...]) -> LikelihoodModule:
         """Return the module for one event shape."""
         return LogNormalModule(event_shape)
+
+    def column_reader(self, n_features: int) -> Reader:
+        """Positive numbers of any size are shown by their logarithm."""
+        return Numbers(n_features, log_of_positive)
 
 
 class LogNormalModule(LikelihoodModule):

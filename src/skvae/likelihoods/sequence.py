@@ -38,12 +38,13 @@ class Sequence(Likelihood, name="sequence"):
     """
 
     sequential: ClassVar[bool] = True
+    cellwise: ClassVar[bool] = False
 
     step: Likelihood = GAUSSIAN
     ragged: bool = True
 
     def __post_init__(self) -> None:
-        if not isinstance(self.step, Likelihood) or isinstance(self.step, Sequence):
+        if not isinstance(self.step, Likelihood) or not self.step.cellwise:
             raise ParameterError(
                 "Sequence: step must be the likelihood of one step, such as Gaussian(); "
                 f"received {self.step!r}."

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from skvae import families
 from skvae.likelihoods.base import Likelihood, LikelihoodModule, Support, bounded
+from skvae.likelihoods.summaries import Summary, YesOrNo
 
 __all__ = ["Bernoulli", "Beta", "ContinuousBernoulli"]
 
@@ -33,6 +34,11 @@ class Bernoulli(Likelihood, name="bernoulli", aliases={"bce": {}}):
     def build(self, event_shape: tuple[int, ...]) -> LikelihoodModule:
         """Return the module for one event shape."""
         return BernoulliModule(event_shape)
+
+    @property
+    def summary(self) -> Summary:
+        """0 or 1, whichever is more probable."""
+        return YesOrNo()
 
 
 class BernoulliModule(LikelihoodModule):

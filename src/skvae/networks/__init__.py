@@ -14,6 +14,7 @@ from skvae.networks.custom import Custom
 from skvae.networks.mlp import MLP
 from skvae.networks.recurrent import RNN
 from skvae.networks.steps import SequenceNetwork, StepDecoder
+from skvae.networks.table import Table
 from skvae.networks.temporal import TCN
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "Network",
     "SequenceNetwork",
     "StepDecoder",
+    "Table",
     "check_activation",
     "dense_layers",
     "running_statistics",
