@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from skvae import VAE, distributions, families, load, rng
+from skvae.conditional import PosteriorSample
 from skvae.data import Transform, check_support
 from skvae.estimators._core import Core
 from skvae.estimators._fit_rows import InMemory, Streamed
 from skvae.evidence import Batch
 from skvae.exceptions import DataError, ModelFileError, ParameterError
-from skvae.importance import PosteriorSample
 from skvae.likelihoods import (
     Bernoulli,
     Beta,
@@ -458,7 +458,9 @@ def test_the_posterior_mean_averages_what_the_decoder_says():
     z = randn(6, 3, 2)
     weight = torch.softmax(randn(6, 3, seed=1), 0)
     with torch.no_grad():
-        found = PosteriorSample(z, weight).mean(module, Batch(tensor(ROW).expand(3, 7)))
+        found = PosteriorSample(z, weight, torch.zeros(3)).mean(
+            module, Batch(tensor(ROW).expand(3, 7))
+        )
         p = module.generate(z)
         numbers = (weight.unsqueeze(-1) * p.mean).sum(0)
         codes = (weight[..., None, None] * p.parts[1][1].probs).sum(0).argmax(-1)

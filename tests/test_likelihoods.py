@@ -78,6 +78,7 @@ CASES = [
         for s in ("unit", "global", "per_feature", "per_cell", "optimal")
     ),
     Case(StudentT(), real_line, REAL),
+    Case(StudentT("per_cell"), real_line, REAL),
     Case(Laplace(), real_line, REAL),
     Case(LogNormal(), half_line, (1e-30, 1e30)),
     Case(ContinuousBernoulli(), unit_interval, (1e-30, 1.0)),
@@ -290,6 +291,23 @@ def test_student_t():
     with torch.no_grad():
         module.raw_df.fill_(-1e4)
         assert (module(h).df > 2).all()
+
+
+def test_student_t_with_a_scale_for_each_cell():
+    module = built(StudentT("per_cell"), (3,))
+    h, x = randn(5, 2, 3), 3 * randn(5, 3, seed=1).numpy()
+    df = 2 + 8 * np.exp(bounded(module.raw_df, math.log(100)).detach().numpy())
+    raw = module.raw_scale + h[:, 1]
+    scale = np.exp(bounded(raw, math.log(1e3)).detach().numpy())
+    expected = stats.t(df, h[:, 0].numpy(), scale)
+    agrees(module(h), x, expected.logpdf(x))
+    assert np.allclose(module(h).mean, expected.mean())
+    assert np.allclose(module(h).variance.detach(), expected.var())
+
+
+def test_the_scale_of_student_t_is_one_of_two():
+    with pytest.raises(ParameterError, match="StudentT: scale='global'"):
+        StudentT("global")
 
 
 def test_laplace():

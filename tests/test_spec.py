@@ -16,7 +16,7 @@ SPECS = [
     augmentation.Shift(1),
     likelihoods.Bernoulli(),
     likelihoods.Gaussian(scale="per_cell"),
-    likelihoods.StudentT(),
+    likelihoods.StudentT("per_cell"),
     likelihoods.Laplace(),
     likelihoods.LogNormal(),
     likelihoods.ContinuousBernoulli(),

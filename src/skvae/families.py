@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.distributions import Bernoulli as TorchBernoulli
-from torch.distributions import Categorical, Distribution, Laplace, StudentT, constraints
+from torch.distributions import Categorical, Distribution, Laplace, constraints
 from torch.nn import functional as F
 
 from skvae import distributions
@@ -27,6 +27,7 @@ __all__ = [
     "LogNormal",
     "NegativeBinomial",
     "Poisson",
+    "StudentT",
     "ZeroInflated",
     "log_sigmoid_difference",
 ]
@@ -172,6 +173,38 @@ class ContinuousBernoulli(CellFamily):
     def log_prob(self, value: Tensor) -> Tensor:
         """Log-density in nats, shape of ``value`` broadcast with the batch shape."""
         return (value - 0.5) * self.logits - log_sinhc(self.logits / 2)
+
+
+class StudentT(CellFamily):
+    """Student's t; what depends on the tails alone is not computed again for every cell and draw.
+
+    Parameters
+    ----------
+    df : Tensor
+        Degrees of freedom; broadcasts to the others.
+    loc, scale : Tensor, shapes that broadcast to (...)
+    """
+
+    def __init__(self, df: Tensor, loc: Tensor, scale: Tensor) -> None:
+        super().__init__(loc if loc.ndim >= scale.ndim else scale)
+        self.df, self.loc, self.scale = df, loc, scale
+
+    @property
+    def mean(self) -> Tensor:
+        """The location, for more than one degree of freedom; shape (...)."""
+        return self.loc.expand(self.batch_shape)
+
+    @property
+    def variance(self) -> Tensor:
+        """scale² df / (df − 2), for more than two degrees of freedom; shape (...)."""
+        return (self.scale**2 * (self.df / (self.df - 2))).expand(self.batch_shape)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Log-density in nats."""
+        df = self.df
+        constant = torch.lgamma((df + 1) / 2) - torch.lgamma(df / 2) - 0.5 * (math.pi * df).log()
+        z = (value - self.loc) / self.scale
+        return constant - self.scale.log() - (df + 1) / 2 * torch.log1p(z**2 / df)
 
 
 class LogNormal(CellFamily):

@@ -15,10 +15,10 @@ from skvae.likelihoods import (
     Bernoulli,
     Categorical,
     Columns,
-    Gaussian,
     Likelihood,
     NegativeBinomial,
     Ordinal,
+    StudentT,
 )
 from skvae.likelihoods.base import Standardize
 
@@ -31,7 +31,7 @@ Array = NDArray[Any]
 
 MANY = 32  # categories, from which on their logits have a rank
 
-NUMBER = Gaussian(scale="per_cell")
+NUMBER = StudentT("per_cell")
 NUMBERS: dict[str, Likelihood] = {
     "real": NUMBER,
     "positive": NUMBER,

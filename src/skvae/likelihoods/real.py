@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, Normal
 from torch.distributions import Laplace as LaplaceDistribution
-from torch.distributions import StudentT as StudentTDistribution
 
 from skvae import families
 from skvae.exceptions import DataError, ParameterError, did_you_mean
@@ -167,10 +166,24 @@ class OptimalScaleGaussian(LikelihoodModule):
 
 @dataclass(frozen=True)
 class StudentT(Likelihood, name="student_t"):
-    """Real cells with outliers: decoded location, learned scale and tails for each feature.
+    """Real cells with outliers: decoded location, learned tails for each feature.
 
     The degrees of freedom stay above 2, so that mean and variance exist.
+
+    Parameters
+    ----------
+    scale : {"per_feature", "per_cell"}
+        One learned scale for each feature, or one decoded from z for every cell, within a factor
+        of 1,000 of that.
     """
+
+    scale: Literal["per_feature", "per_cell"] = "per_feature"
+
+    def __post_init__(self) -> None:
+        if self.scale not in ("per_feature", "per_cell"):
+            raise ParameterError(
+                f"StudentT: scale={self.scale!r} is not known. Known: 'per_feature', 'per_cell'."
+            )
 
     @property
     def standardize(self) -> Standardize:
@@ -179,22 +192,25 @@ class StudentT(Likelihood, name="student_t"):
 
     def build(self, event_shape: tuple[int, ...]) -> LikelihoodModule:
         """Return the module for one event shape."""
-        return StudentTModule(event_shape)
+        return StudentTModule(event_shape, decoded=self.scale == "per_cell")
 
 
 class StudentTModule(LikelihoodModule):
     """Student's t with 2.08 to 802 degrees of freedom, 10 at the start."""
 
-    def __init__(self, event_shape: tuple[int, ...]) -> None:
+    def __init__(self, event_shape: tuple[int, ...], *, decoded: bool = False) -> None:
         super().__init__()
-        self.event_shape = self.param_shape = event_shape
+        self.event_shape = event_shape
+        self.decoded = decoded
+        self.param_shape = (2, *event_shape) if decoded else event_shape
         self.raw_scale = nn.Parameter(torch.zeros(event_shape))
         self.raw_df = nn.Parameter(torch.zeros(event_shape))
 
-    def forward(self, h: Tensor) -> StudentTDistribution:
-        """Return the cells' distributions, h: (..., *event)."""
+    def forward(self, h: Tensor) -> families.StudentT:
+        """Return the cells' distributions, h: (..., *param_shape)."""
         df = 2 + 8 * torch.exp(bounded(self.raw_df, math.log(100)))
-        return StudentTDistribution(df, h, bounded_scale(self.raw_scale), validate_args=False)
+        loc, raw = self.split(h) if self.decoded else (h, 0.0)
+        return families.StudentT(df, loc, bounded_scale(self.raw_scale + raw))
 
 
 @dataclass(frozen=True)
