@@ -458,7 +458,8 @@ def test_the_posterior_mean_averages_what_the_decoder_says():
     z = randn(6, 3, 2)
     weight = torch.softmax(randn(6, 3, seed=1), 0)
     with torch.no_grad():
-        found = PosteriorSample(z, weight, torch.zeros(3)).mean(
+        sample = PosteriorSample(z, weight, torch.zeros(3))
+        found = sample.mean(module, Batch(tensor(ROW).expand(3, 7)))
             module, Batch(tensor(ROW).expand(3, 7))
         )
         p = module.generate(z)
