@@ -123,6 +123,17 @@ def test_the_parts_can_be_read():
     assert isinstance(parts[3][1], families.Poisson)
 
 
+def test_what_follows_from_the_spec_is_not_in_the_file():
+    assert list(built(Columns((Gaussian(), Poisson(), Gaussian())), (3,)).state_dict()) == [
+        "groups.0.cells.raw_scale",
+        "groups.0.reader.center",
+        "groups.0.reader.spread",
+        "groups.1.cells.base",
+        "groups.1.reader.center",
+        "groups.1.reader.spread",
+    ]
+
+
 def test_the_mean_is_a_value_that_a_cell_may_have():
     module = built(MIXED, (7,))
     h = torch.zeros(3, 11, dtype=DTYPE)

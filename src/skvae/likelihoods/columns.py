@@ -1,7 +1,7 @@
 """Tables: another likelihood for each column."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self, cast
 
@@ -161,22 +161,19 @@ class ColumnsModule(LikelihoodModule):
     Networks see what the reader of each group shows, in the order of the groups.
     """
 
+    groups: Sequence[Group]
     order: Tensor
 
     def __init__(self, event_shape: tuple[int, ...], spec: Columns) -> None:
         super().__init__()
         self.event_shape = event_shape
         groups = spec.groups
-        self._groups = nn.ModuleList(Group(one, columns) for one, columns in groups.items())
+        modules = nn.ModuleList(Group(one, columns) for one, columns in groups.items())
+        self.groups = cast(Sequence[Group], modules)
         self.param_shape = (sum(self._sizes),)
         places = [j for columns in groups.values() for j in columns]
         order = sorted(range(len(places)), key=places.__getitem__)
         self.register_buffer("order", torch.tensor(order), persistent=False)
-
-    @property
-    def groups(self) -> tuple[Group, ...]:
-        """The groups, by the first of their columns."""
-        return tuple(cast(Iterable[Group], self._groups))
 
     @property
     def _sizes(self) -> list[int]:
