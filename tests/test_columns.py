@@ -471,8 +471,6 @@ def test_the_posterior_mean_averages_what_the_decoder_says():
     with torch.no_grad():
         sample = PosteriorSample(z, weight, torch.zeros(3))
         found = sample.mean(module, Batch(tensor(ROW).expand(3, 7)))
-            module, Batch(tensor(ROW).expand(3, 7))
-        )
         p = module.generate(z)
         numbers = (weight.unsqueeze(-1) * p.mean).sum(0)
         codes = (weight[..., None, None] * p.parts[1][1].probs).sum(0).argmax(-1)

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from skvae.estimators import VAE as VAE
+    from skvae.estimators import VAEImputer as VAEImputer
     from skvae.estimators import load as load
 
 __version__ = "0.1.0.dev0"
 
-_NAMES = {"VAE": "skvae.estimators", "load": "skvae.estimators"}
+_NAMES = dict.fromkeys(("VAE", "VAEImputer", "load"), "skvae.estimators")
 _MODULES = (
     "augmentation",
     "callbacks",

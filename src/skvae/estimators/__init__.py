@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from skvae.estimators.imputer import VAEImputer
 from skvae.estimators.vae import VAE
 from skvae.exceptions import ModelFileError
 
 if TYPE_CHECKING:
     from skvae.networks import Network
 
-__all__ = ["VAE", "load"]
+__all__ = ["VAE", "VAEImputer", "load"]
 
-_ESTIMATORS = {"VAE": VAE}
+_ESTIMATORS: dict[str, type[VAE] | type[VAEImputer]] = {"VAE": VAE, "VAEImputer": VAEImputer}
 
 
-def load(path: str | os.PathLike[str], *, network: Network | None = None) -> VAE:
+def load(path: str | os.PathLike[str], *, network: Network | None = None) -> Any:
     """Load a model that `save` wrote; safe for files from strangers.
 
     Parameters

@@ -113,8 +113,8 @@ def _by_row(parts: list[Drawn]) -> Any:
         for i, r in enumerate(part.rows):
             places.setdefault(int(r), []).append((part, i))
     for r, own in sorted(places.items()):
-        draws = np.concatenate([part.values[:, i] for part, i in own])
-        yield r, draws, np.concatenate([part.weight[:, i] for part, i in own])
+        draws = np.concatenate([part.values[i] for part, i in own])
+        yield r, draws, np.concatenate([part.weight[i] for part, i in own])
 
 
 def _quantiles(x: Array, weight: Array, levels: tuple[float, ...]) -> Array:

@@ -37,10 +37,9 @@ class Drawn:
     ----------
     rows : ndarray of int, shape (b,)
         Numbers of the rows.
-    values : ndarray of float64, shape (K, b, D)
+    values : ndarray of float64, shape (b, K, D)
         In data units.
-    weight : ndarray, shape (K, b)
-        Sums to 1 over K.
+    weight : ndarray, shape (b, K)
     """
 
     rows: NDArray[np.intp]
@@ -120,12 +119,13 @@ class Members:
             for core in self.cores:
                 for rows, module, batch, sample in self._samples(core, block, accuracy, seed):
                     noise = rng.PerRow(batch.x, rng.seed_from(seed, 1))
+                    z = sample.z.transpose(0, 1)  # (b, K, d): noise goes by the first axis
                     values = [
-                        core._to_data(distributions.draw(module.hidden(batch, z), (), noise))
-                        for z in sample.z.split(max(1, CELLS_PER_CALL // batch.x.numel()))
+                        core._to_data(distributions.draw(module.hidden(batch, some), (), noise))
+                        for some in z.split(max(1, CELLS_PER_CALL // batch.x.numel()), 1)
                     ]
                     weight = sample.weight.cpu().numpy() / len(self.cores)
-                    parts.append(Drawn(start + rows, np.concatenate(values), weight))
+                    parts.append(Drawn(start + rows, np.concatenate(values, 1), weight.T))
             yield parts
 
     def log_scores(

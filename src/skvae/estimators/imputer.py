@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import TransformerMixin
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import Interval, MissingValues, StrOptions
 from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 
 from skvae.estimators._base import Array, Seed, at_least, seed_of
@@ -20,10 +20,14 @@ from skvae.exceptions import ParameterError, UnreliableEstimateWarning
 from skvae.spec import Spec
 
 if TYPE_CHECKING:
+    import torch
+
     from skvae.callbacks import History
     from skvae.conditional import Accuracy
     from skvae.estimators._cells import CellDistribution
     from skvae.estimators._members import Members
+    from skvae.likelihoods import Likelihood
+    from skvae.networks import Network
     from skvae.schema import Schema
 
 __all__ = ["VAEImputer"]
@@ -112,7 +116,7 @@ class VAEImputer(TransformerMixin, TableFace):  # type: ignore[misc]
         "likelihoods": [Mapping, None],
         "n_members": [Interval(Integral, 1, None, closed="left")],
         "unseen": [StrOptions({"missing", "error"})],
-        "missing_values": "no_validation",
+        "missing_values": [MissingValues()],
         "add_indicator": ["boolean"],
         "keep_empty_features": ["boolean"],
         "network": [str, Spec],
@@ -135,6 +139,8 @@ class VAEImputer(TransformerMixin, TableFace):  # type: ignore[misc]
 
     schema_: Schema
     history_: list[History]
+    likelihood_: Likelihood
+    _seed: int
     _members: Members | None
 
     def __init__(
@@ -373,7 +379,8 @@ class VAEImputer(TransformerMixin, TableFace):  # type: ignore[misc]
         """
         check_is_fitted(self)
         score, count = self._log_scores(X, rate)
-        return np.divide(score, count, out=np.full(len(score), np.nan), where=count > 0)
+        unknown = np.full(len(score), np.nan)
+        return np.asarray(np.divide(score, count, out=unknown, where=count > 0))
 
     def score(self, X: Any, y: object = None) -> float:
         """Return the mean of log p(hidden | the others), in nats per hidden cell.
@@ -481,6 +488,19 @@ class VAEImputer(TransformerMixin, TableFace):  # type: ignore[misc]
         check_is_fitted(self)
         manifest, tensors = described(self)
         serialization.write(path, manifest, tensors, overwrite=overwrite)
+
+    @classmethod
+    def _from_manifest(
+        cls, manifest: dict[str, Any], tensors: dict[str, torch.Tensor], network: Network | None
+    ) -> Self:
+        from skvae.estimators._keep_table import params_of, restored
+
+        self = cls(**params_of(manifest))
+        self._validate_params()
+        restored(self, manifest, tensors, network)
+        if network is not None:
+            self.network = network
+        return self
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
