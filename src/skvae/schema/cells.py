@@ -1,8 +1,8 @@
 """The cells of one column as arrays, whatever container they came in."""
 
 import datetime as dt
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -42,6 +42,8 @@ class Cells:
         As in `Column`.
     why : str
         Of ``"other"``: what is wrong with it.
+    objects : ndarray of object, shape (n,), or None
+        The cells as they came, if they came as objects.
     """
 
     family: str
@@ -54,6 +56,7 @@ class Cells:
     categories_dtype: str = ""
     time: str = ""
     why: str = ""
+    objects: NDArray[np.object_] | None = None
 
     @property
     def is_number(self) -> bool:
@@ -71,19 +74,23 @@ class Cells:
         values[self.missing] = np.nan
         return values
 
-    def factorized(self) -> tuple[NDArray[np.int64], tuple[Any, ...]]:
+    def factorized(self, *, as_text: bool = False) -> tuple[NDArray[np.int64], tuple[Any, ...]]:
         """Return the position of each cell among distinct values, −1 where missing, and those.
 
-        Objects of mixed types are told apart by their ``str``.
+        Parameters
+        ----------
+        as_text : bool
+            Tell values apart by their ``str``.
         """
-        if self.family in ("text", "category"):
-            return self.values, self.uniques
         codes = np.full(len(self.missing), -1)
-        if self.family == "other":
-            codes[~self.missing], uniques = _factorize(map(str, self.values[~self.missing]))
+        if as_text and (self.objects is not None or self.family == "other"):
+            objects = self.values if self.objects is None else self.objects
+            codes[~self.missing], uniques = _factorize([*map(str, objects[~self.missing])])
             return codes, uniques
+        if self.family in ("text", "category"):
+            return self.values, tuple(map(str, self.uniques)) if as_text else self.uniques
         distinct, codes[~self.missing] = np.unique(self.values[~self.missing], return_inverse=True)
-        return codes, tuple(distinct.tolist())
+        return codes, tuple(map(str, distinct) if as_text else distinct.tolist())
 
     def value(self, row: int) -> Any:
         """Return what a person would call the value of a cell that is not missing."""
@@ -139,13 +146,10 @@ def of_dates(ticks: NDArray[np.int64], missing: Mask, dtype: str, time: str) -> 
     return Cells(family, dtype, missing, ticks, time=time)
 
 
-def of_labels(
-    values: Iterable[Any], missing: Mask, dtype: str, missing_value: Scalar | None
-) -> Cells:
-    """Return cells of strings; what stands in a missing cell does not matter."""
-    known = np.flatnonzero(~missing)
+def of_labels(values: list[str], missing: Mask, dtype: str, missing_value: Scalar | None) -> Cells:
+    """Return cells of strings, of which those that are not missing are given."""
     codes = np.full(len(missing), -1)
-    codes[known], uniques = _factorize(v for v, m in zip(values, missing, strict=True) if not m)
+    codes[~missing], uniques = _factorize(values)
     if missing_value in uniques:
         codes[codes == uniques.index(missing_value)] = -1
     return Cells("text", dtype, codes < 0, codes, uniques)
@@ -156,6 +160,10 @@ def of_objects(values: NDArray[np.object_], dtype: str, missing_value: Scalar | 
 
     Whole numbers and fractions together are numbers; a boolean beside them is a mixture.
     """
+    return replace(_of_objects(values, dtype, missing_value), objects=values)
+
+
+def _of_objects(values: NDArray[np.object_], dtype: str, missing_value: Scalar | None) -> Cells:
     missing = np.fromiter(
         (type(v) is not str and is_missing(v) for v in values), np.bool_, len(values)
     )
@@ -168,11 +176,15 @@ def of_objects(values: NDArray[np.object_], dtype: str, missing_value: Scalar | 
     if not found:
         return Cells("empty", dtype, missing, np.full(len(values), -1))
     if found == {"text"}:
-        return of_labels(values, missing, dtype, None)
+        return of_labels(known.tolist(), missing, dtype, None)
     if found <= {"integer", "float"}:
         family = "integer" if found == {"integer"} and _fits_64_bits(known) else "float"
         numbers = np.zeros(len(values), np.int64 if family == "integer" else np.float64)
-        numbers[~missing] = known.astype(numbers.dtype)
+        try:
+            numbers[~missing] = known.astype(numbers.dtype)
+        except OverflowError:
+            why = "holds an integer that is larger than any float64"
+            return Cells("other", dtype, missing, values, why=why)
         return Cells(family, dtype, missing, numbers)
     if found == {"bool"}:
         return Cells("bool", dtype, missing, np.where(missing, False, values).astype(np.bool_))
@@ -191,10 +203,10 @@ def is_missing(value: Any) -> bool:
     return isinstance(value, float | np.generic) and bool(value != value)
 
 
-def _factorize(values: Iterable[Any]) -> tuple[NDArray[np.int64], tuple[Any, ...]]:
-    index: dict[Any, int] = {}
-    codes = [index.setdefault(v, len(index)) for v in values]
-    return np.array(codes, dtype=np.int64), tuple(index)
+def _factorize(values: list[str]) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    uniques = tuple(dict.fromkeys(values))
+    index = {value: code for code, value in enumerate(uniques)}
+    return np.fromiter(map(index.__getitem__, values), np.int64, len(values)), uniques
 
 
 def _same(value: Any, missing_value: Scalar) -> bool:

@@ -37,11 +37,11 @@ def encode(column: Column, cells: Cells) -> tuple[NDArray[np.float64], Mask]:
 
 
 def _codes(column: Column, cells: Cells) -> NDArray[np.float64]:
-    # A date is not its number of ticks, so it is no level, whatever the levels are.
-    key = str if column.as_text or cells.time else lambda value: value
-    codes, uniques = cells.factorized()
+    codes, uniques = cells.factorized(as_text=column.as_text)
     index = {level: float(code) for code, level in enumerate(column.levels)}
-    table = [index.get(key(value), np.nan) for value in uniques]
+    if cells.time and not column.as_text:
+        index = {}  # a date is not its number of ticks
+    table = [index.get(value, np.nan) for value in uniques]
     return np.array([*table, np.nan])[np.where(cells.missing, len(table), codes)]
 
 
@@ -124,10 +124,13 @@ def decode(column: Column, values: NDArray[np.float64], dtype: str, time: str) -
     if column.kind == "bounded":
         values = np.clip(values, column.low, column.high)
     if column.time:
-        return to_ticks(values, time).view(time)
+        ticks = to_ticks(values, time)
+        return (np.maximum(ticks, 1) if column.kind == "positive" else ticks).view(time)
     limits = integer_limits(dtype)
     if limits is not None or column.whole or column.kind == "count":
-        return _whole(column, values, limits)
+        whole = _whole(column, values, limits)
+        # Objects that are whole numbers are int.
+        return whole.astype(np.int64) if dtype == "object" else whole
     kind = _small_float(dtype) or np.float64
     if column.kind == "positive":
         values = np.maximum(values, float(np.finfo(kind).tiny))

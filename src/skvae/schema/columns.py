@@ -146,6 +146,33 @@ class Column:
         """Whether its values are points in time."""
         return self.time.startswith("datetime64")
 
+    def goes_into(self, container: str) -> bool:
+        """Whether its native type is one of a container that can be made again and hold it."""
+        family, levels = dtype_family(self.dtype, container), self.levels
+        if family is None:  # a column that is passed through, or empty
+            return container != "numpy" and not (self.is_modelled or levels)
+        if self.kind == "text" or family == "object":
+            return True
+        if self.time or family in ("date", "duration"):
+            return family == ("date" if self.is_date else "duration") and self.time != ""
+        if family == "category":
+            return self._goes_into_categories()
+        if self.is_modelled and not levels and family in ("bool", "text"):
+            return False
+        if family == "text" or any(isinstance(level, str) for level in levels):
+            return family == "text" and all(isinstance(level, str) for level in levels)
+        if family == "bool":
+            return set(levels) <= {False, True}
+        return family == "float" or all(float(level).is_integer() for level in levels)
+
+    def _goes_into_categories(self) -> bool:
+        declared = self.categories if self.dtype != "Categorical" else self.levels
+        known = {"text": str, "bool": bool, "integer": int, "float": int | float, "object": object}
+        held = known.get(dtype_family(self.categories_dtype or "object", "pandas") or "")
+        if held is None or (self.is_modelled and not self.levels):
+            return False
+        return set(self.levels) <= set(declared) and all(isinstance(v, held) for v in declared)
+
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values that `from_json` turns back into an equal column."""
         fields = dataclasses.asdict(self)

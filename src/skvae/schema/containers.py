@@ -1,5 +1,6 @@
 """Which kind of table something is."""
 
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -33,7 +34,7 @@ def table_of(X: Any) -> Table:
         table = PolarsTable(X)
     else:
         return _array_table(X)
-    if twice := sorted({n for n in table.names if table.names.count(n) > 1}, key=str):
+    if twice := [name for name, n in Counter(table.names).items() if n > 1]:
         raise DataError(f"Columns with the same name: {', '.join(map(repr, twice))}.")
     if odd := [n for n in table.names if type(n) not in (str, int)]:
         raise DataError(

@@ -42,7 +42,8 @@ class PandasTable(Table):
         if family == "object":
             return of_objects(series.to_numpy(), name, missing_value)
         if family == "text":
-            return of_labels(series.to_numpy(object), missing, name, missing_value)
+            known = series.to_numpy(object)[~missing].tolist()
+            return of_labels(known, missing, name, missing_value)
         if family in ("date", "duration"):
             index = (pd.DatetimeIndex if family == "date" else pd.TimedeltaIndex)(series)
             time = f"{'datetime64' if family == 'date' else 'timedelta64'}[{index.unit}]"
@@ -67,10 +68,11 @@ class PandasTable(Table):
         if isinstance(dtype, pd.CategoricalDtype):
             return _with_labels(array, mask, values.tolist(), as_text=column.as_text)
         array = array.copy()
-        if values.dtype.kind in "biuf" and dtype != object:
+        objects = isinstance(dtype, np.dtype) and dtype.kind == "O"
+        if values.dtype.kind in "biuf" and not objects:
             # pandas refuses to round to a smaller type.
             values = values.astype(getattr(dtype, "numpy_dtype", dtype))
-        elif dtype == object:
+        elif objects:
             values = values.astype(object)
         elif values.dtype.kind == "M":
             zone = None if isinstance(dtype, np.dtype) else "UTC"
@@ -118,6 +120,7 @@ def _name_of(dtype: Any) -> str:
 
 def _categorical(array: Any, missing_value: Scalar | None) -> Cells:
     categories, codes = array.categories.tolist(), np.array(array.codes, np.int64)
+    dtype = _name_of(array.categories.dtype)
     if missing_value in categories:
         gone = categories.index(missing_value)
         codes[codes == gone] = -1
@@ -131,7 +134,7 @@ def _categorical(array: Any, missing_value: Scalar | None) -> Cells:
         tuple(categories),
         declared=True,
         ordered=bool(array.ordered),
-        categories_dtype=_name_of(array.categories.dtype),
+        categories_dtype=dtype if dtype_family(dtype, "pandas") else "",
     )
 
 

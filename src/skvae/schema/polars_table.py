@@ -34,11 +34,10 @@ class PolarsTable(Table):
         if name == "Enum":
             return _enum(series, missing, missing_value)
         if family == "object":
-            values = np.empty(self.n_rows, object)
-            values[:] = series.to_list()
-            return of_objects(values, name, missing_value)
+            return of_objects(_objects(series), name, missing_value)
         if family in ("text", "category"):
-            return of_labels(series.cast(pl.String).to_list(), missing, name, missing_value)
+            known = series.cast(pl.String).drop_nulls().to_list()
+            return of_labels(known, missing, name, missing_value)
         if family in ("date", "duration"):
             ticks = series.to_physical().fill_null(0).cast(pl.Int64).to_numpy()
             unit = getattr(series.dtype, "time_unit", "D")
@@ -52,10 +51,8 @@ class PolarsTable(Table):
             series = series.cast(pl.Float64) if name.startswith("Decimal") else series
             values = series.fill_null(np.nan).to_numpy()
         else:
-            values = np.empty(self.n_rows, object)
-            values[:] = series.to_list()
             why = f"has the type {name}, which is not known here"
-            return Cells("other", name, missing, values, why=why)
+            return Cells("other", name, missing, _objects(series), why=why)
         return of_array(values, missing, name, missing_value)
 
     def put(self, j: int, mask: Mask, values: NDArray[Any], column: Column) -> Any:
@@ -64,7 +61,7 @@ class PolarsTable(Table):
 
         series = self.X.to_series(j)
         if series.dtype == pl.Object:
-            cells = np.array(series.to_list(), dtype=object)
+            cells = _objects(series)
             cells[mask] = values
             return pl.Series(series.name, cells.tolist(), dtype=pl.Object)
         if isinstance(series.dtype, pl.Enum):
@@ -101,6 +98,10 @@ class PolarsTable(Table):
                 for column, cells in zip(columns, values, strict=True)
             }
         )
+
+
+def _objects(series: Any) -> NDArray[np.object_]:
+    return np.fromiter(series.to_list(), np.object_, len(series))
 
 
 def _enum(series: Any, missing: Mask, missing_value: Scalar | None) -> Cells:

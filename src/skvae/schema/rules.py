@@ -132,10 +132,10 @@ def infer_column(name: str | int, cells: Cells, declared: Declared | None) -> Co
             "the column alone."
         )
     cells.check_finite(name)
-    codes, uniques = cells.factorized()
-    used = np.unique(codes[codes >= 0])
+    codes, uniques = cells.factorized(as_text=cells.family == "other")
+    used = np.flatnonzero(np.bincount(codes[codes >= 0], minlength=len(uniques)))
     native |= _categories(cells)
-    as_text = cells.family == "other" or not all(map(_is_plain, uniques))
+    as_text = cells.family == "other" or (cells.declared and not all(map(_is_plain, uniques)))
     # Of categories that are no scalars, such as intervals, the str stands for them.
     labels = tuple(map(str, uniques)) if as_text else uniques
     if len(used) == 1 or (declared is not None and declared.kind == "constant"):

@@ -1,6 +1,8 @@
 """Schema: what the columns of a table are, and the exact way to numbers and back."""
 
+import re
 import warnings
+import zoneinfo
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -17,7 +19,7 @@ from skvae.exceptions import (
 )
 from skvae.schema import codec
 from skvae.schema.cells import Cells, is_missing
-from skvae.schema.columns import CONTAINERS, Column, Scalar, dtype_family
+from skvae.schema.columns import CONTAINERS, Column, Scalar
 from skvae.schema.containers import builder_of, table_of
 from skvae.schema.rules import Declared, infer_column
 from skvae.schema.tables import Table
@@ -44,6 +46,7 @@ class Schema:
     =====================================================================  ====================
     column                                                                 kind
     =====================================================================  ====================
+    declared as text                                                       text
     no value at all                                                        constant, no level
     one distinct value, whatever is declared                               constant
     declared in ``kinds``                                                  that one
@@ -84,30 +87,11 @@ class Schema:
         elif self.container == "polars" and not all(isinstance(n, str) for n in names):
             raise ParameterError("Schema: names of a polars frame's columns must be str.")
         for column in self.columns:
-            self._check_type(column)
-
-    def _check_type(self, column: Column) -> None:
-        family = dtype_family(column.dtype, self.container)
-        numbers = not column.time and not any(isinstance(v, str) for v in column.levels)
-        good = {
-            None: not column.is_modelled and not column.levels,
-            "bool": numbers and set(column.levels) <= {False, True},
-            "integer": numbers and all(v == int(v) for v in column.levels),
-            "float": numbers,
-            "text": all(isinstance(v, str) for v in column.levels),
-            "category": column.dtype == "Categorical" or {*column.levels} <= {*column.categories},
-            "date": column.is_date,
-            "duration": column.time != "" and not column.is_date,
-            "object": True,
-        }
-        if family in ("bool", "text", "category") and column.is_modelled and not column.levels:
-            good[family] = False
-        if column.kind == "text" or good[family]:
-            return
-        raise ParameterError(
-            f"Schema: column {column.name!r:.80} of {self.container} has the type "
-            f"{column.dtype!r:.80}, which does not go with {column.kind} and its levels."
-        )
+            if not column.goes_into(self.container):
+                raise ParameterError(
+                    f"Schema: column {column.name!r:.80} of {self.container} has the type "
+                    f"{column.dtype!r:.80}, which does not go with {column.kind} and its levels."
+                )
 
     @classmethod
     def infer(
@@ -326,6 +310,8 @@ class Schema:
         if not isinstance(data["columns"], list) or not isinstance(data["container"], str):
             raise ModelFileError("expected a list of columns and the name of a container.")
         columns = tuple(map(Column.from_json, data["columns"]))
+        for column in columns:
+            _check_zone(column)
         try:
             return cls(columns, data["container"], _missing_value(data["missing_values"]))
         except ParameterError as error:
@@ -341,8 +327,10 @@ class Schema:
                     "the fit."
                 )
             return list(range(len(names)))
-        lacking = [name for name in names if name not in table.names]
-        added = [name for name in table.names if name not in names]
+        place = {name: j for j, name in enumerate(table.names)}
+        known = set(names)
+        lacking = [name for name in names if name not in place]
+        added = [name for name in table.names if name not in known]
         if lacking or added:
             told = [
                 f"{what}: {', '.join(map(repr, odd[:10]))}{', …' if len(odd) > 10 else ''}"
@@ -350,7 +338,6 @@ class Schema:
                 if odd
             ]
             raise DataError(f"The columns are not those of the fit; {'; '.join(told)}.")
-        place = {name: j for j, name in enumerate(table.names)}
         return [place[name] for name in names]
 
     def _check_values(self, values: NDArray[np.floating], n: int) -> NDArray[np.float64]:
@@ -360,6 +347,14 @@ class Schema:
                 f"values have shape {numbers.shape}; ({n}, {len(self.modelled)}) is needed."
             )
         return numbers
+
+
+def _check_zone(column: Column) -> None:
+    zone = column.dtype.partition(", ")[2].removesuffix("]")
+    known = zoneinfo.available_timezones()  # none where the system and Python have no data
+    named = column.is_date and zone and not re.fullmatch(r"UTC[+-]\d\d:\d\d", zone)
+    if named and known and zone not in known:
+        raise ModelFileError(f"column {column.name!r:.80}: unknown time zone {zone!r:.80}.")
 
 
 def _parse(
