@@ -125,12 +125,9 @@ def infer_column(name: str | int, cells: Cells, declared: Declared | None) -> Co
         return Column(kind="text", **native)
     if cells.missing.all():
         return Column(kind="constant", **native, **_categories(cells))
-    if cells.family == "other" and (declared is None or declared.kind not in LEVEL_KINDS):
-        raise DataError(
-            f"Column {name!r} {cells.why}. Convert it to one type, or pass kinds={{{name!r}: "
-            "'categorical'}, which tells its values apart by their str, or 'text', which leaves "
-            "the column alone."
-        )
+    by_str = declared is not None and declared.kind in LEVEL_KINDS and cells.objects is not None
+    if cells.family == "other" and not by_str:
+        raise _odd(name, cells)
     cells.check_finite(name)
     codes, uniques = cells.factorized(as_text=cells.family == "other")
     used = np.flatnonzero(np.bincount(codes[codes >= 0], minlength=len(uniques)))
@@ -164,6 +161,14 @@ def infer_column(name: str | int, cells: Cells, declared: Declared | None) -> Co
         column = Column(kind=declared.kind, levels=levels, as_text=as_text, **native)
         return _checked(column, cells)
     return _numeric(cells, declared, native)
+
+
+def _odd(name: str | int, cells: Cells) -> DataError:
+    advice = ", or 'categorical', which tells its values apart by their str"
+    return DataError(
+        f"Column {name!r} {cells.why}. Convert it to one type, or pass kinds={{{name!r}: 'text'}},"
+        f" which leaves the column alone{advice if cells.objects is not None else ''}."
+    )
 
 
 def _numeric(cells: Cells, declared: Declared, native: dict[str, Any]) -> Column:
