@@ -196,7 +196,7 @@ def fits(column: Column, cells: Cells) -> bool:
         return family == "text"
     if family == "bool":
         return bool(column.levels) and set(column.levels) <= {False, True}
-    if family == "integer":
+    if family == "integer" and cells.objects is None:
         low, high = integer_limits(cells.dtype) or (-np.inf, np.inf)
         return all(low <= v <= high and v == int(v) for v in map(float, column.levels))
-    return family == "float"
+    return cells.is_number

@@ -56,7 +56,7 @@ class PandasTable(Table):
         )
         if isinstance(dtype, np.dtype):
             return of_array(series.to_numpy(), missing, name, missing_value)
-        filler = np.nan if family == "float" else 0
+        filler = {"float": np.nan, "bool": False}.get(family, 0)
         return of_array(series.to_numpy(plain, na_value=filler), missing, name, missing_value)
 
     def put(self, j: int, mask: Mask, values: NDArray[Any], column: Column) -> Any:

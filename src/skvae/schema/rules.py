@@ -128,6 +128,11 @@ def infer_column(name: str | int, cells: Cells, declared: Declared | None) -> Co
     by_str = declared is not None and declared.kind in LEVEL_KINDS and cells.objects is not None
     if cells.family == "other" and not by_str:
         raise _odd(name, cells)
+    if cells.time and declared is not None and declared.kind in LEVEL_KINDS:
+        raise ParameterError(
+            f"kinds[{name!r}]: a column of {cells.family}s cannot be {declared.kind}; convert it "
+            "to strings first."
+        )
     cells.check_finite(name)
     codes, uniques = cells.factorized(as_text=cells.family == "other")
     used = np.flatnonzero(np.bincount(codes[codes >= 0], minlength=len(uniques)))

@@ -91,6 +91,8 @@ class ArrayTable(Table):
 
     def series(self, j: int, values: NDArray[Any], column: Column | None) -> NDArray[Any]:
         """Return values; an array has one type for all columns."""
+        if self.X.dtype.kind == "O":
+            return values.astype(object)
         raise TypeError(f"an array of {self.X.dtype} has no column of another type")
 
     def with_columns(self, columns: dict[int, NDArray[Any]]) -> NDArray[Any]:
