@@ -17,6 +17,7 @@ Every error is also the built-in that a caller would catch without knowing this 
     ├── PosteriorCollapseWarning           the code z says nothing of the rows
     ├── TrainingInterruptedWarning         Ctrl-C ended the fit early; the model is usable
     ├── UnreliableEstimateWarning          a figure rests on too few effective samples
+    ├── UnseenCategoryWarning              cells hold what the fit never saw; they are unknown
     └── UnseenCodesWarning                 codes that the fit never saw are read as unknown
 """
 
@@ -38,6 +39,7 @@ __all__ = [
     "TrainingDivergedError",
     "TrainingInterruptedWarning",
     "UnreliableEstimateWarning",
+    "UnseenCategoryWarning",
     "UnseenCodesWarning",
     "did_you_mean",
 ]
@@ -103,6 +105,10 @@ class PosteriorCollapseWarning(SkvaeWarning):
 
 class UnreliableEstimateWarning(SkvaeWarning):
     """Importance weights have so heavy a tail that their mean cannot be trusted."""
+
+
+class UnseenCategoryWarning(SkvaeWarning):
+    """Cells of a table hold what the fit never saw or the kind excludes; they are unknown."""
 
 
 class UnseenCodesWarning(SkvaeWarning):
