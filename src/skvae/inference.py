@@ -174,9 +174,14 @@ class Predictor:
 @functools.lru_cache(maxsize=4)
 def _load(path: str, changed: int, size: int) -> VAE:
     """Read a model; a file that was replaced is read again."""
-    from skvae.estimators import load
+    from skvae.estimators import VAE, load
 
-    return load(path)
+    model = load(path)
+    if not isinstance(model, VAE):
+        raise ParameterError(
+            f"{path} holds a {type(model).__name__}; a Predictor takes the model of a VAE."
+        )
+    return model
 
 
 def _without_names(model: VAE) -> VAE:
