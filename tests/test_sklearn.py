@@ -9,13 +9,14 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils import estimator_checks
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from skvae import VAE
+from skvae import VAE, VAEImputer
 
 SMALL = {"max_epochs": 2, "hidden_layer_sizes": (8,), "random_state": 0}
 
 ESTIMATORS = [
     VAE(n_components=2, **SMALL),
     VAE(n_components=2, likelihood="mse", early_stopping=False, **SMALL),
+    VAEImputer(n_components=2, n_samples=20, max_samples=40, **SMALL),
 ]
 
 
@@ -49,13 +50,15 @@ OWN_CHECKS = [
 @pytest.mark.filterwarnings("ignore:X does not have valid feature names:UserWarning")
 @pytest.mark.filterwarnings("ignore:X has feature names, but:UserWarning")
 @pytest.mark.parametrize("check", OWN_CHECKS, ids=lambda check: check.__name__)
-def test_checks_that_scikit_learn_runs_on_itself(check):
-    check("VAE", clone(ESTIMATORS[0]))  # raises on failure
+@pytest.mark.parametrize("estimator", [ESTIMATORS[0], ESTIMATORS[2]], ids=["VAE", "VAEImputer"])
+def test_checks_that_scikit_learn_runs_on_itself(estimator, check):
+    check(type(estimator).__name__, clone(estimator))  # raises on failure
 
 
-def test_nothing_is_excused():
+@pytest.mark.parametrize("estimator", ESTIMATORS, ids=lambda one: type(one).__name__)
+def test_nothing_is_excused(estimator):
     """No tag that makes scikit-learn skip checks is set."""
-    tags = ESTIMATORS[0].__sklearn_tags__()
+    tags = estimator.__sklearn_tags__()
     assert not tags.non_deterministic
     assert not tags.no_validation
     assert not tags._skip_test

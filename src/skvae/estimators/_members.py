@@ -129,15 +129,15 @@ class Members:
             yield parts
 
     def log_scores(
-        self, X: Array, hidden: NDArray[np.bool_], accuracy: Accuracy, seed: int
+        self, X: Array, rate: float, accuracy: Accuracy, seed: int
     ) -> tuple[Array, Array]:
         """Return log p(hidden cells | the other observed ones), per row, and how many there are.
 
         Parameters
         ----------
         X : ndarray, shape (n, D)
-        hidden : ndarray of bool, shape (n, D)
-            Cells that are predicted; those that are NaN count for nothing.
+        rate : float
+            Share of the cells that are hidden; which ones follows from the content of the row.
 
         Returns
         -------
@@ -145,7 +145,9 @@ class Members:
             In nats, in data units.
         count : ndarray of int, shape (n,)
         """
-        hidden = hidden & ~np.isnan(X)
+        cells = torch.from_numpy(np.nan_to_num(X))
+        u = rng.PerRow(cells, rng.seed_from(seed, 2)).uniform((), cells).numpy()
+        hidden = (u < rate) & ~np.isnan(X)
         known = np.where(hidden, np.nan, X)
         scores = np.empty((len(self.cores), len(X)))
         for m, core in enumerate(self.cores):

@@ -69,6 +69,9 @@ class TableFace(AllOrNothing, BaseEstimator):  # type: ignore[misc]
     def _checked(self, X: Any, *, reset: bool = False) -> Any:
         """Compare the columns with those of `fit`, and return X as a table that a schema takes."""
         X = to_numpy(X)
+        if not reset and self.schema_.container == "numpy" and container_of(X) != "numpy":
+            validate_data(self, X, reset=False, skip_check_array=True)  # warns of the names
+            X = np.asarray(X)
         if container_of(X) == "numpy":
             X = check_array(
                 widened(X),

@@ -363,8 +363,8 @@ class VAEImputer(TransformerMixin, TableFace):  # type: ignore[misc]
     def score_samples(self, X: Any, *, rate: float = 0.2) -> NDArray[np.float64]:
         """Return how well cells of each row are predicted from the others.
 
-        Some observed cells are hidden, which ones is fixed at `fit` and the same for the same X;
-        the value is log p(hidden | the others).
+        Some observed cells are hidden, which ones is a function of the row and of the seed of
+        `fit`; the value is log p(hidden | the others).
 
         Parameters
         ----------
@@ -398,8 +398,7 @@ class VAEImputer(TransformerMixin, TableFace):  # type: ignore[misc]
         _, values = self._encoded(X)
         if self._members is None:
             return np.zeros(len(values)), np.zeros(len(values), int)
-        hidden = np.random.default_rng([self._seed, 7]).random(values.shape) < rate
-        return self._members.log_scores(values, hidden, self._accuracy, self._seed)
+        return self._members.log_scores(values, float(rate), self._accuracy, self._seed)
 
     def reliability(self, X: Any) -> dict[str, NDArray[np.float64]]:
         """Return how far the importance weights of each row can be trusted.
