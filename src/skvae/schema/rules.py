@@ -18,6 +18,7 @@ MOST_LEVELS = 10_000  # of what is not declared
 FEW = 50  # distinct strings that are categories whatever their share
 LONG = 60  # characters
 LARGEST_COUNT = 1e6
+TYPICAL_COUNT = 10  # a median from which on whole numbers are measured rather than counted
 IDENTIFIERS = 100  # rows above which even steps are no accident
 
 
@@ -279,6 +280,8 @@ def _is_count(numbers: NDArray[np.float64], n_distinct: int) -> bool:
     if n_distinct <= 2 or numbers.min() < 0 or not 3 <= numbers.max() < LARGEST_COUNT:
         return False
     if (numbers != np.rint(numbers)).any():
+        return False
+    if np.median(numbers) >= TYPICAL_COUNT:
         return False
     return bool(numbers.var() >= 0.5 * numbers.mean() and _skewness(numbers) > 0.5)
 
