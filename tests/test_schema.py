@@ -25,6 +25,7 @@ from skvae.exceptions import (
 from skvae.schema import KINDS, Column, Schema
 
 NAN = float("nan")
+LARGEST = float(np.finfo(np.float32).max)
 FEW = settings(
     max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
@@ -56,7 +57,7 @@ PANDAS = {
         pd.Series([-0.5, None, 2], dtype="float32"),
         [-0.5, NAN, 2],
         1e300,
-        float(np.finfo(np.float32).max),
+        LARGEST,
     ),
     "Float64": (pd.Series([-0.5, None, 2], dtype="Float64"), [-0.5, NAN, 2], 0.1, 0.1),
     "bool": (pd.Series([True, False, True]), [1, 0, 1], None, None),
@@ -307,12 +308,12 @@ def test_nanoseconds_are_not_rounded_to_what_a_float_of_all_digits_would_hold():
     assert days[0] == 19675 + 80000.000000001 / 86400
     assert days[2] == 1 / 86_400_000_000_000
     far = schema.decode(np.array([[1e9], [-1e9]])).astype("datetime64[D]").astype(int)
-    assert far[:, 0].tolist() == [106751, -106751]
+    assert far[:, 0].tolist() == [106750, -106750]
     coarse = Schema.infer(ticks.astype("datetime64[s]")[[0, 1]])
     edge = coarse.decode(np.array([[1e9], [-1e9]])).astype("datetime64[D]").tolist()
     assert edge == [[dt.date(9999, 12, 31)], [dt.date(1, 1, 1)]]
     long = Schema.infer(np.array([[1], [3]], dtype="timedelta64[ns]"))
-    assert long.decode(np.array([[1e300]])).astype(int).item() // 10**9 == 9223372035
+    assert long.decode(np.array([[1e300]])).astype(int).item() // 10**9 == 9223372034
 
 
 def mixed():

@@ -198,5 +198,6 @@ def fits(column: Column, cells: Cells) -> bool:
         return bool(column.levels) and set(column.levels) <= {False, True}
     if family == "integer" and cells.objects is None:
         low, high = integer_limits(cells.dtype) or (-np.inf, np.inf)
-        return all(low <= v <= high and v == int(v) for v in map(float, column.levels))
+        numbers = [v for v in column.levels if not isinstance(v, str)]
+        return all(low <= v <= high and v == int(v) for v in numbers)
     return cells.is_number
