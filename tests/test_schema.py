@@ -389,8 +389,8 @@ def test_a_column_that_came_without_any_value_gets_the_type_of_the_fit():
     assert_frame_equal(out, expected)
     frame = pl.DataFrame({"x": [1, -2, 3], "s": ["a", "b", "c"]}, schema_overrides={"x": pl.Int8})
     schema = Schema.infer(frame)
-    out = schema.fill(pl.DataFrame({"x": [None], "s": [None]}), np.array([[7.2, 1.0]]))
-    expected = pl.DataFrame({"x": [7], "s": ["b"]}, schema_overrides={"x": pl.Int8})
+    out = schema.fill(pl.DataFrame({"x": [None], "s": [None]}), np.array([[300.0, 1.0]]))
+    expected = pl.DataFrame({"x": [127], "s": ["b"]}, schema_overrides={"x": pl.Int8})
     assert_polars_equal(out, expected)
     # From another container there is no such type; the values say it.
     out = schema.fill(pd.DataFrame({"x": [None], "s": [None]}), np.array([[7.0, 1.0]]))
@@ -830,6 +830,7 @@ DATE = {"dtype": "datetime64[ns]", "kind": "datetime", "time": "datetime64[ns]"}
         column(**DATE),
         column(kind="bounded", low=0, high=1.5),
         column(kind="positive", low=None, high=2),
+        column(kind="count", low=0, high=0),
         column(dtype="timedelta64[s]", time="timedelta64[s]"),
     ],
 )

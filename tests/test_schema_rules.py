@@ -250,7 +250,7 @@ def test_declared_levels_that_a_categorical_lacks_can_be_decoded():
         (["a", None, "b"], ("ordinal", ["a", "c"]), "row 2: 'b' is not one of 'a', 'c'"),
         (["a", "a"], ("ordinal", ["b", "c"]), "row 0: 'a' is not one of 'b', 'c'"),
         (list("hhhg"), ("categorical", list("abcdefh")), r"row 3: 'g' .*'f' and 1 more"),
-        (["a", "b", "c"], "binary", r"'x' has 3 distinct values, 'a', 'b', 'c', but a binary"),
+        (list("abcd"), "binary", r"'x' has 4 distinct values, 'a', 'b', 'c', but a binary"),
         (["a", None, "b"], "constant", "cannot be constant: it has 2 distinct values.*'a', 'b'"),
         ([None, "a", "b"], "real", "cannot be real: it holds text values, such as 'a' in row 1"),
         (["2020-01-01", "2021-01-01"], "datetime", "cannot be datetime: it holds text"),
