@@ -126,11 +126,11 @@ def decode(column: Column, values: NDArray[np.float64], dtype: str, time: str) -
     if column.time:
         ticks = to_ticks(values, time)
         return (np.maximum(ticks, 1) if column.kind == "positive" else ticks).view(time)
-    limits = integer_limits(dtype)
-    if limits is not None or column.whole or column.kind == "count":
-        whole = _whole(column, values, limits)
-        # Objects that are whole numbers are int.
-        return whole.astype(np.int64) if dtype == "object" else whole
+    whole = column.whole or column.kind == "count"
+    # Objects that are whole numbers are int.
+    limits = integer_limits("int64" if whole and dtype == "object" else dtype)
+    if whole or limits is not None:
+        return _whole(column, values, limits)
     kind = _small_float(dtype) or np.float64
     if column.kind == "positive":
         values = np.maximum(values, float(np.finfo(kind).tiny))
@@ -155,17 +155,16 @@ def _array_of(levels: tuple[Scalar, ...]) -> NDArray[Any]:
 def _whole(
     column: Column, values: NDArray[np.float64], limits: tuple[int, int] | None
 ) -> NDArray[Any]:
-    low, high = limits or (-(1 << 63), (1 << 63) - 1)
-    if column.kind in ("count", "positive"):
-        low = max(low, column.kind == "positive")
-    elif column.kind == "bounded":
+    if column.kind == "bounded":
         # Rounding must not leave the bounds.
         values = np.clip(values, np.ceil(column.low or 0.0), np.floor(column.high or 0.0))
-    top = float(high) if int(float(high)) <= high else float(np.nextafter(float(high), 0))
-    whole = np.clip(np.rint(values), float(low), top)
+    lowest = {"count": 0.0, "positive": 1.0}.get(column.kind, -np.inf)
+    whole = np.maximum(np.rint(values), lowest)
     if limits is None:
         return whole
-    return whole.astype(np.uint64 if high >= 1 << 63 else np.int64)
+    low, high = limits
+    top = float(high) if int(float(high)) <= high else float(np.nextafter(float(high), 0))
+    return np.clip(whole, float(low), top).astype(np.int64 if low else np.uint64)
 
 
 def integer_limits(dtype: str) -> tuple[int, int] | None:
@@ -198,5 +197,6 @@ def fits(column: Column, cells: Cells) -> bool:
         return bool(column.levels) and set(column.levels) <= {False, True}
     if family == "integer" and cells.objects is None:
         low, high = integer_limits(cells.dtype) or (-np.inf, np.inf)
-        return all(low <= v <= high and v == int(v) for v in map(float, column.levels))
+        numbers = [v for v in column.levels if not isinstance(v, str)]
+        return all(low <= v <= high and v == int(v) for v in numbers)
     return cells.is_number

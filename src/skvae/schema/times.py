@@ -34,7 +34,8 @@ def to_ticks(values: NDArray[np.float64], time: str) -> NDArray[np.int64]:
         values, per = values / SECONDS_OF[unit], 1
     else:
         per = (DAY if is_date else SECOND)[unit]
-    limit = float(min((1 << 63) // per - 1, 1 << 53))
+    # One less than there is room for: in the last day NumPy's own conversions overflow.
+    limit = float(min(((1 << 63) - 1) // per - 1, 1 << 53))
     values = np.clip(values, -limit, limit)
     if is_date:
         values = np.clip(values, *YEARS_1_TO_9999)
