@@ -87,8 +87,10 @@ COUNTS = [0, 0, 0, 0, 0, 0, 1, 1, 2, 2, 2, 4]
         ([v + 20 for v in COUNTS], "real"),  # hardly spread
         ([v + 2 for v in COUNTS], "count"),  # variance 1.5, mean 3
         ([v + 3 for v in COUNTS], "real"),  # variance 1.5, mean 4
-        ([v * 249_999 for v in COUNTS], "count"),
-        ([v * 250_000 for v in COUNTS], "real"),
+        ([v if v < 4 else 999_999 for v in COUNTS], "count"),
+        ([v if v < 4 else 1_000_000 for v in COUNTS], "real"),
+        ([v * 19 for v in COUNTS], "count"),  # median 9.5
+        ([v * 20 for v in COUNTS], "real"),
     ],
 )
 def test_counts_are_whole_and_spread_to_the_right(values, kind):
