@@ -23,6 +23,7 @@ __all__ = ["train"]
 
 MOST_COMPONENTS = 10
 BATCH = 64
+N_SAMPLES = 10
 UPDATES = 5000
 
 
@@ -68,7 +69,7 @@ def train(
     for m in range(int(imputer.n_members)):
         own_seed = rng.seed_from(seed, m) if imputer.n_members > 1 else seed
         rows = TableRows(known, own_seed)
-        if imputer.n_members > 1:
+        if imputer.bootstrap:
             rows = rows.resampled(own_seed)
         core = Core.create(
             rows,
@@ -97,5 +98,5 @@ def _objective(imputer: VAEImputer) -> Objective:
     if imputer.objective != "auto":
         objective: Objective = Objective.resolve(imputer.objective, argument="objective")
     else:
-        objective = IWAE(n_samples=20, gradient="dreg")
+        objective = IWAE(n_samples=N_SAMPLES, gradient="dreg")
     return objective + WakePhase(hide=imputer.hide) if imputer.hide else objective

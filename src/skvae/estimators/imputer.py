@@ -52,9 +52,12 @@ class VAEImputer(TransformerMixin, TableFace):  # type: ignore[misc]
     likelihoods : mapping or None, default=None
         Likelihood by name of a column or by kind: ``{"real": "student_t"}``.
     n_members : int, default=1
-        Models that are trained apart, on bootstrap samples if there are several. Their mean is a
-        better guess, and imputations that are spread over them show what one model cannot: how
-        uncertain its own weights are. Five are a good choice for multiple imputation.
+        Models that are trained apart. Their mean is a better guess, and imputations that are
+        spread over them show what one model cannot: how uncertain its own weights are. Five are
+        a good choice for multiple imputation.
+    bootstrap : bool, default=False
+        Train each member on a bootstrap sample of the rows: a somewhat worse guess, but draws
+        that differ as much as other tables would make them.
     unseen : {"missing", "error"}, default="missing"
         What a category that `fit` never saw means to the model: nothing, with a warning, or an
         error. The cell itself stays as it is.
@@ -69,7 +72,7 @@ class VAEImputer(TransformerMixin, TableFace):  # type: ignore[misc]
     hidden_layer_sizes : tuple of int, default=(128, 128, 128)
         Widths of the encoder's hidden layers, mirrored in the decoder.
     posterior, prior, model, objective : str or spec
-        As in `VAE`; the objective ``"auto"`` is ``objectives.IWAE(20, gradient="dreg")`` [1]_.
+        As in `VAE`; the objective ``"auto"`` is ``objectives.IWAE(10, gradient="dreg")`` [1]_.
     hide : float, default=0.8
         In training, the encoder also learns rows of which up to this share of the observed cells
         is hidden, so that it knows patterns of holes that the table does not have
@@ -115,6 +118,7 @@ class VAEImputer(TransformerMixin, TableFace):  # type: ignore[misc]
         "kinds": [Mapping, None],
         "likelihoods": [Mapping, None],
         "n_members": [Interval(Integral, 1, None, closed="left")],
+        "bootstrap": ["boolean"],
         "unseen": [StrOptions({"missing", "error"})],
         "missing_values": [MissingValues()],
         "add_indicator": ["boolean"],
@@ -150,6 +154,7 @@ class VAEImputer(TransformerMixin, TableFace):  # type: ignore[misc]
         kinds: Mapping[Any, Any] | None = None,
         likelihoods: Mapping[Any, Any] | None = None,
         n_members: int = 1,
+        bootstrap: bool = False,
         unseen: Literal["missing", "error"] = "missing",
         missing_values: Any = np.nan,
         add_indicator: bool = False,
@@ -175,6 +180,7 @@ class VAEImputer(TransformerMixin, TableFace):  # type: ignore[misc]
         self.kinds = kinds
         self.likelihoods = likelihoods
         self.n_members = n_members
+        self.bootstrap = bootstrap
         self.unseen = unseen
         self.missing_values = missing_values
         self.add_indicator = add_indicator
