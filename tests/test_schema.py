@@ -301,6 +301,22 @@ def test_a_day_is_the_same_instant_in_every_unit(days):
         assert again[0, 0] == pytest.approx(days, abs=width / 86400 / 2 * (1 + 1e-4))
 
 
+@pytest.mark.parametrize(
+    ("unit", "seconds"),
+    [("D", 86400), ("h", 3600), ("m", 60), ("s", 1), ("ms", 1e-3), ("us", 1e-6), ("ns", 1e-9)],
+)
+def test_every_unit_of_time_has_its_length(unit, seconds):
+    ticks = np.array([[3], [-1], [172_800_000_000]])
+    moments, lengths = ticks.astype(f"datetime64[{unit}]"), ticks.astype(f"timedelta64[{unit}]")
+    dates, durations = Schema.infer(moments[:2]), Schema.infer(lengths[:2])
+    assert dates.encode(moments) == pytest.approx(ticks * seconds / 86400, rel=1e-15)
+    assert durations.encode(lengths) == pytest.approx(ticks * seconds, rel=1e-15)
+    back = dates.decode(ticks[:2] * seconds / 86400)
+    assert back.dtype == moments.dtype
+    assert back.astype(int).tolist() == [[3], [-1]]
+    assert durations.decode(ticks * seconds + 0.4 * seconds).tolist() == lengths.tolist()
+
+
 def test_nanoseconds_are_not_rounded_to_what_a_float_of_all_digits_would_hold():
     ticks = np.array([[1_700_000_000_000_000_001], [0], [1]], dtype="datetime64[ns]")
     schema = Schema.infer(ticks)
