@@ -418,6 +418,9 @@ def test_a_column_that_came_without_any_value_gets_the_type_of_the_fit():
 def test_containers_may_be_mixed():
     pandas = pd.DataFrame({"x": [1.5, None, -3.0], "s": ["a", None, "b"]})
     polars = pl.DataFrame({"s": ["a", None, "b"], "x": [1.5, None, -3.0]})
+    assert only(Schema.infer([[1.5], [-2.5]])).dtype == "float64"
+    assert only(Schema.infer([["a"], ["b"]])).dtype == "object"
+    assert only(Schema.infer(np.array([["a"], ["b"]]))).dtype == "str"
     array = np.array([[1.5, "a"], [None, None], [-3.0, "b"]], dtype=object)
     schema = Schema.infer(pandas)
     for X in (pandas, polars, array, array.tolist()):
@@ -630,6 +633,8 @@ def test_what_the_fit_did_not_see_is_unknown_with_one_warning_and_stays():
     with pytest.raises(ParameterError, match="unseen must be"):
         schema.encode(later, unseen="ignore")
     two = Schema.infer(pd.DataFrame({"y": ["no", "yes"]}))
+    with pytest.warns(UnseenCategoryWarning, match=r"row 1: 'a', 'b', 'c' not one of"):
+        two.encode(pd.DataFrame({"y": ["no", "a", "b", "c"]}))
     with pytest.warns(UnseenCategoryWarning, match=r"\(binary\), row 1: 'maybe' not one of"):
         assert np.isnan(two.encode(pd.DataFrame({"y": ["no", "maybe"]}))[1, 0])
 
@@ -926,6 +931,8 @@ def test_columns_that_cannot_be_are_refused(bad):
     [
         {"columns": []},
         {"columns": {}},
+        {"columns": 3},
+        {"columns": None},
         {"columns": [column(), column()]},
         {"container": "dask"},
         {"container": ["pandas"]},

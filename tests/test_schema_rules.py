@@ -138,6 +138,11 @@ def test_positive_numbers_are_far_from_symmetric(values, kind):
     assert infer(values).kind == kind
 
 
+def test_integers_that_are_one_float64_are_still_told_apart():
+    column = infer([2**60, 2**60 + 1, 2**60 + 1])
+    assert (column.kind, column.low, column.high) == ("real", 2.0**60, 2.0**60)
+
+
 def test_strings_are_categories_unless_they_name_rows_or_are_prose():
     assert infer(spread(50, 50)).kind == "categorical"
     assert infer(spread(51, 51)).kind == "text"
