@@ -301,6 +301,22 @@ def test_a_day_is_the_same_instant_in_every_unit(days):
         assert again[0, 0] == pytest.approx(days, abs=width / 86400 / 2 * (1 + 1e-4))
 
 
+@pytest.mark.parametrize(
+    ("unit", "seconds"),
+    [("D", 86400), ("h", 3600), ("m", 60), ("s", 1), ("ms", 1e-3), ("us", 1e-6), ("ns", 1e-9)],
+)
+def test_every_unit_of_time_has_its_length(unit, seconds):
+    ticks = np.array([[3], [-1], [172_800_000_000]])
+    moments, lengths = ticks.astype(f"datetime64[{unit}]"), ticks.astype(f"timedelta64[{unit}]")
+    dates, durations = Schema.infer(moments[:2]), Schema.infer(lengths[:2])
+    assert dates.encode(moments) == pytest.approx(ticks * seconds / 86400, rel=1e-15)
+    assert durations.encode(lengths) == pytest.approx(ticks * seconds, rel=1e-15)
+    back = dates.decode(ticks[:2] * seconds / 86400)
+    assert back.dtype == moments.dtype
+    assert back.astype(int).tolist() == [[3], [-1]]
+    assert durations.decode(ticks * seconds + 0.4 * seconds).tolist() == lengths.tolist()
+
+
 def test_nanoseconds_are_not_rounded_to_what_a_float_of_all_digits_would_hold():
     ticks = np.array([[1_700_000_000_000_000_001], [0], [1]], dtype="datetime64[ns]")
     schema = Schema.infer(ticks)
@@ -402,6 +418,9 @@ def test_a_column_that_came_without_any_value_gets_the_type_of_the_fit():
 def test_containers_may_be_mixed():
     pandas = pd.DataFrame({"x": [1.5, None, -3.0], "s": ["a", None, "b"]})
     polars = pl.DataFrame({"s": ["a", None, "b"], "x": [1.5, None, -3.0]})
+    assert only(Schema.infer([[1.5], [-2.5]])).dtype == "float64"
+    assert only(Schema.infer([["a"], ["b"]])).dtype == "object"
+    assert only(Schema.infer(np.array([["a"], ["b"]]))).dtype == "str"
     array = np.array([[1.5, "a"], [None, None], [-3.0, "b"]], dtype=object)
     schema = Schema.infer(pandas)
     for X in (pandas, polars, array, array.tolist()):
@@ -614,6 +633,8 @@ def test_what_the_fit_did_not_see_is_unknown_with_one_warning_and_stays():
     with pytest.raises(ParameterError, match="unseen must be"):
         schema.encode(later, unseen="ignore")
     two = Schema.infer(pd.DataFrame({"y": ["no", "yes"]}))
+    with pytest.warns(UnseenCategoryWarning, match=r"row 1: 'a', 'b', 'c' not one of"):
+        two.encode(pd.DataFrame({"y": ["no", "a", "b", "c"]}))
     with pytest.warns(UnseenCategoryWarning, match=r"\(binary\), row 1: 'maybe' not one of"):
         assert np.isnan(two.encode(pd.DataFrame({"y": ["no", "maybe"]}))[1, 0])
 
@@ -910,6 +931,8 @@ def test_columns_that_cannot_be_are_refused(bad):
     [
         {"columns": []},
         {"columns": {}},
+        {"columns": 3},
+        {"columns": None},
         {"columns": [column(), column()]},
         {"container": "dask"},
         {"container": ["pandas"]},

@@ -123,7 +123,10 @@ def test_the_thresholds_of_counts_are_those_of_the_rule():
     ("values", "kind"),
     [
         ([0.1, 0.2, 0.3, 0.4], "real"),
-        ([0.1] * 5 + [0.2] * 4 + [9.5], "positive"),  # skewness 2.7
+        ([1.0] * 5 + [1.2] * 4 + [9.5], "positive"),  # skewness 2.7, 9 medians
+        ([1.0] * 3 + [1.2] * 2 + [9.5], "real"),  # skewness 1.8, 9 medians
+        ([0.2] * 3 + [0.25, 10.04], "positive"),  # skewness 1.5, 50.2 medians
+        ([0.2] * 3 + [0.25, 9.96], "real"),  # 49.8 medians
         ([0.1] * 3 + [0.2] * 2 + [9.5], "positive"),  # skewness 1.8, 63 medians
         ([0.2] * 3 + [0.25] * 2 + [9.5], "real"),  # skewness 1.8, 42 medians
         ([0.0] + [0.1] * 5 + [0.2] * 4 + [9.5], "real"),
@@ -135,6 +138,11 @@ def test_the_thresholds_of_counts_are_those_of_the_rule():
 )
 def test_positive_numbers_are_far_from_symmetric(values, kind):
     assert infer(values).kind == kind
+
+
+def test_integers_that_are_one_float64_are_still_told_apart():
+    column = infer([2**60, 2**60 + 1, 2**60 + 1])
+    assert (column.kind, column.low, column.high) == ("real", 2.0**60, 2.0**60)
 
 
 def test_strings_are_categories_unless_they_name_rows_or_are_prose():

@@ -307,8 +307,8 @@ class Schema:
         fields = {"columns", "container", "missing_values"}
         if not isinstance(data, dict) or data.keys() != fields:
             raise ModelFileError(f"expected a schema, found {data!r:.80}.")
-        if not isinstance(data["columns"], list) or not isinstance(data["container"], str):
-            raise ModelFileError("expected a list of columns and the name of a container.")
+        if not isinstance(data["columns"], list):
+            raise ModelFileError(f"expected a list of columns, found {data['columns']!r:.80}.")
         columns = tuple(map(Column.from_json, data["columns"]))
         for column in columns:
             _check_zone(column)
