@@ -24,11 +24,11 @@ __all__ = ["train"]
 MOST_COMPONENTS = 10
 BATCH = 64
 N_SAMPLES = 10
-UPDATES = 5000
+UPDATES = 2500
 
 
 def auto_epochs(n: int, batch_size: int) -> int:
-    """About 5,000 updates, but at least 10 passes."""
+    """About 2,500 updates, but at least 10 passes."""
     return max(10, -(-UPDATES * min(batch_size, n) // n))
 
 
