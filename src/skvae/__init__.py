@@ -14,10 +14,15 @@ if TYPE_CHECKING:
     from skvae.estimators import VAE as VAE
     from skvae.estimators import VAEImputer as VAEImputer
     from skvae.estimators import load as load
+    from skvae.pooling import fit_pool as fit_pool
+    from skvae.pooling import pool as pool
 
 __version__ = "0.1.0.dev0"
 
-_NAMES = dict.fromkeys(("VAE", "VAEImputer", "load"), "skvae.estimators")
+_NAMES = {
+    **dict.fromkeys(("VAE", "VAEImputer", "load"), "skvae.estimators"),
+    **dict.fromkeys(("fit_pool", "pool"), "skvae.pooling"),
+}
 _MODULES = (
     "augmentation",
     "callbacks",
@@ -34,6 +39,7 @@ _MODULES = (
     "plot",
     "posteriors",
     "priors",
+    "schema",
     "streams",
     "testing",
 )
