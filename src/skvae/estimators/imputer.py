@@ -69,7 +69,7 @@ class VAEImputer(TransformerMixin, TableFace):  # type: ignore[misc]
         Keep columns that had no value at all in `fit`; numbers are then 0, as in scikit-learn.
     network : str or spec, default="auto"
         Bodies of encoder and decoder; ``"auto"`` is ``networks.Table(hidden_layer_sizes)``.
-    hidden_layer_sizes : tuple of int, default=(128, 128, 128)
+    hidden_layer_sizes : tuple of int, default=(128, 128)
         Widths of the encoder's hidden layers, mirrored in the decoder.
     posterior, prior, model, objective : str or spec
         As in `VAE`; the objective ``"auto"`` is ``objectives.IWAE(10, gradient="dreg")`` [1]_.
@@ -160,7 +160,7 @@ class VAEImputer(TransformerMixin, TableFace):  # type: ignore[misc]
         add_indicator: bool = False,
         keep_empty_features: bool = False,
         network: str | Spec = "auto",
-        hidden_layer_sizes: tuple[int, ...] = (128, 128, 128),
+        hidden_layer_sizes: tuple[int, ...] = (128, 128),
         posterior: str | Spec = "diagonal",
         prior: str | Spec = "auto",
         model: str | Spec = "vae",
