@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from skvae.conditional import Accuracy
+    from skvae.conditional import Sampler
     from skvae.estimators._members import Drawn, Members
     from skvae.schema import Schema
 
@@ -65,7 +65,7 @@ def describe(
     values: Array,
     missing: NDArray[np.bool_],
     quantiles: tuple[float, ...],
-    accuracy: Accuracy,
+    sampler: Sampler,
     seed: int,
 ) -> CellDistribution:
     """Describe the missing cells of values (n, D) by weighted draws.
@@ -84,7 +84,7 @@ def describe(
     probability = np.full(n, None, object)
     todo = np.flatnonzero(missing.any(1))
     first = np.searchsorted(row, np.arange(len(values) + 1))  # cells of a row lie together
-    blocks = members.drawn(values[todo], accuracy, seed) if members and len(todo) else ()
+    blocks = members.drawn(values[todo], sampler, seed) if members and len(todo) else ()
     for parts in blocks:
         for i, draws, weight in _by_row(parts):  # (K, D), (K,)
             for cell in range(first[todo[i]], first[todo[i] + 1]):
