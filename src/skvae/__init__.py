@@ -28,6 +28,7 @@ _MODULES = (
     "files",
     "inference",
     "likelihoods",
+    "missing",
     "models",
     "networks",
     "objectives",
