@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from skvae.exceptions import ParameterError, did_you_mean
 from skvae.schema import Schema
 
-__all__ = ["Mechanism", "make_missing"]
+__all__ = ["Mechanism", "hidden_cells", "make_missing"]
 
 Mechanism = Literal["mcar", "mar", "mnar"]
 Array = NDArray[np.float64]
@@ -71,6 +71,29 @@ def make_missing(
     >>> make_missing(X, 0.3, "mar", random_state=0).mean().round(1)
     np.float64(0.3)
     """
+    schema = Schema.infer(X)
+    return hidden_cells(
+        schema, schema.encode(X), ~schema.missing(X), rate, mechanism, random_state
+    )
+
+
+def hidden_cells(
+    schema: Schema,
+    values: Array,
+    known: Mask,
+    rate: float,
+    mechanism: Mechanism,
+    random_state: int | np.random.Generator | None,
+) -> Mask:
+    """Choose cells to hide of a table whose schema is known; see `make_missing`.
+
+    Parameters
+    ----------
+    schema : Schema
+    values : ndarray, shape (n, d)
+        The modelled columns, NaN where missing.
+    known : ndarray of bool, shape (n, p)
+    """
     if not isinstance(rate, Real) or not 0 < rate < 1:
         raise ParameterError(f"rate must be a number between 0 and 1; received {rate!r}.")
     if mechanism not in MECHANISMS:
@@ -79,9 +102,8 @@ def make_missing(
             f"Known: {', '.join(map(repr, MECHANISMS))}."
         )
     random = _generator(random_state)
-    schema = Schema.infer(X)
-    known = ~schema.missing(X)
-    probability = MECHANISMS[mechanism](_scores(schema, X, random), known, float(rate), random)
+    scores = _scores(schema, values, random)
+    probability = MECHANISMS[mechanism](scores, known, float(rate), random)
     hidden: Mask = known & (random.random(known.shape) < probability)
     return hidden & ~_last(hidden, known, random)
 
@@ -109,9 +131,8 @@ def _last(hidden: Mask, known: Mask, random: np.random.Generator) -> Mask:
     return np.asarray(chosen & lost[:, None])
 
 
-def _scores(schema: Schema, X: Any, random: np.random.Generator) -> Array:
+def _scores(schema: Schema, values: Array, random: np.random.Generator) -> Array:
     """Return columns as numbers of mean 0 and variance 1, 0 where there is none, (n, p)."""
-    values = schema.encode(X)
     scores = np.zeros((len(values), len(schema.columns)))
     for k, j in enumerate(schema.modelled):
         column, x = schema.columns[j], values[:, k]

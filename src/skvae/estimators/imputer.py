@@ -22,6 +22,7 @@ from skvae.spec import Spec
 if TYPE_CHECKING:
     import torch
 
+    from skvae._cell_scores import ImputationReport
     from skvae.callbacks import History
     from skvae.conditional import Sampler
     from skvae.estimators._cells import CellDistribution
@@ -411,6 +412,47 @@ class VAEImputer(TransformerMixin, TableFace):  # type: ignore[misc]
             return np.zeros(len(values)), np.zeros(len(values), int)
         hidden = np.random.default_rng([self._seed, 7]).random(values.shape) < rate
         return self._members.log_scores(values, hidden, self._sampler, self._seed)
+
+    def evaluate(
+        self,
+        X: Any,
+        rate: float = 0.2,
+        mechanism: Literal["mcar", "mar", "mnar"] = "mcar",
+        *,
+        random_state: Seed = None,
+        compare: tuple[str, ...] = ("mean", "knn", "forest"),
+    ) -> ImputationReport:
+        """Show how well known cells of X are found when they are hidden.
+
+        A clone of this imputer is trained on what is left, which takes as long as `fit`, and so
+        are simpler ways to fill in a table. This imputer stays as it is.
+
+        Parameters
+        ----------
+        X : shape (n, p)
+        rate : float
+            Share of the known cells that are hidden. Columns that would be left without two
+            values are spared.
+        mechanism : {"mcar", "mar", "mnar"}
+            Which cells, see `skvae.missing.make_missing`.
+        random_state : int, RandomState, Generator or None
+        compare : tuple of {"mean", "knn", "forest"}
+            Mean and most frequent category, which is always there; five nearest rows; and
+            missForest.
+
+        Returns
+        -------
+        report : ImputationReport
+            ``print(report)`` shows it as a table; ``report.helps`` says whether the VAE is better
+            than the mean.
+        """
+        check_is_fitted(self)
+        from skvae.estimators._evaluate import evaluate
+
+        table, values = self._encoded(X)
+        return evaluate(
+            self, table, values, rate, mechanism, tuple(compare), seed_of(random_state)
+        )
 
     def reliability(self, X: Any) -> dict[str, NDArray[np.float64]]:
         """Return how far the draws for each row can be trusted.
