@@ -33,6 +33,7 @@ _MODULES = (
     "files",
     "inference",
     "likelihoods",
+    "missing",
     "models",
     "networks",
     "objectives",

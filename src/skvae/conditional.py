@@ -15,7 +15,8 @@ References
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Protocol, Self
 
 import torch
 from torch import Tensor
@@ -29,7 +30,10 @@ from skvae.pareto import Tail
 
 __all__ = [
     "Accuracy",
+    "Importance",
+    "NoiseOf",
     "PosteriorSample",
+    "Sampler",
     "adaptive_posterior",
     "encoded_posterior",
     "searched_posterior",
@@ -37,6 +41,8 @@ __all__ = [
 
 GROWTH = 4  # of the number of draws from one round to the next
 HEAVY = 0.7  # Pareto-k̂ above which more draws do not help
+
+NoiseOf = Callable[[Tensor, int], rng.Noise]
 
 
 @dataclass(frozen=True)
@@ -65,10 +71,23 @@ class PosteriorSample:
         """1 / Σ weight², shape (B,)."""
         return 1 / self.weight.square().sum(0)
 
-    def of(self, rows: Tensor) -> "PosteriorSample":
+    @property
+    def figures(self) -> dict[str, Tensor]:
+        """How far the draws can be trusted, by name, each (B,)."""
+        return {
+            "effective_sample_size": self.effective_sample_size,
+            "pareto_k": self.pareto_k,
+        }
+
+    def of(self, rows: Tensor) -> Self:
         """Return the draws of some rows."""
-        x = None if self.x is None else self.x[:, rows]
-        return PosteriorSample(self.z[:, rows], self.weight[:, rows], self.pareto_k[rows], x)
+        return replace(
+            self,
+            z=self.z[:, rows],
+            weight=self.weight[:, rows],
+            pareto_k=self.pareto_k[rows],
+            x=None if self.x is None else self.x[:, rows],
+        )
 
     def mean(self, module: LatentModule, batch: Batch) -> Tensor:
         """E[x | observed cells], or its counterpart for codes, shape (B, *event)."""
@@ -115,11 +134,54 @@ class Accuracy:
     max_samples: int = 8192
 
 
+DEFAULT = Accuracy()
+
+
+class Sampler(Protocol):
+    """A way to sample p(z | observed cells)."""
+
+    def samples(
+        self, module: LatentModule, batch: Batch, noise_of: NoiseOf
+    ) -> Iterator[tuple[Tensor, PosteriorSample]]:
+        """Yield numbers of some rows and draws for them, as `adaptive_posterior`."""
+        ...
+
+
+@dataclass(frozen=True)
+class Importance:
+    """Importance sampling.
+
+    Parameters
+    ----------
+    accuracy : Accuracy
+    fall_back : bool
+        Search for a better proposal where Pareto-k̂ says that the encoder's is wrong.
+    """
+
+    accuracy: Accuracy = DEFAULT
+    fall_back: bool = True
+
+    def samples(
+        self, module: LatentModule, batch: Batch, noise_of: NoiseOf
+    ) -> Iterator[tuple[Tensor, PosteriorSample]]:
+        """Yield numbers of some rows and draws for them."""
+        search = searched_posterior if self.fall_back else None
+        return adaptive_posterior(
+            module, batch, self.accuracy, noise_of, draw=encoded_posterior, fall_back=search
+        )
+
+
+Draw = Callable[[LatentModule, Batch, int, rng.Noise], PosteriorSample]
+
+
 def adaptive_posterior(
     module: LatentModule,
     batch: Batch,
     accuracy: Accuracy,
-    noise_of: Callable[[Tensor, int], rng.Noise],
+    noise_of: NoiseOf,
+    *,
+    draw: Draw,
+    fall_back: Draw | None,
 ) -> Iterator[tuple[Tensor, PosteriorSample]]:
     """Sample p(z | observed cells) of a model that was trained on rows with holes.
 
@@ -130,6 +192,10 @@ def adaptive_posterior(
     accuracy : Accuracy
     noise_of : callable
         From the numbers of some rows and the number of a round to their noise.
+    draw : callable
+        What makes so many draws, with more of them in each round.
+    fall_back : callable or None
+        Makes the draws for rows whose weights have too heavy a tail after the last round.
 
     Yields
     ------
@@ -137,21 +203,21 @@ def adaptive_posterior(
         Numbers of some rows; every row comes once.
     sample : PosteriorSample
         Of these rows. Rows that never got what suffices come with the best there is; their
-        ``effective_sample_size`` and ``pareto_k`` tell.
+        ``figures`` tell.
     """
     rows = torch.arange(len(batch.x), device=batch.x.device)
     n, turn = accuracy.n_samples, 0
     while len(rows):
         own = batch.map(lambda part, rows=rows: part[rows])  # type: ignore[misc]
-        sample = encoded_posterior(module, own, n, noise_of(rows, turn))
+        sample = draw(module, own, n, noise_of(rows, turn))
         enough = sample.effective_sample_size >= min(accuracy.effective, n / 2)
         if n >= accuracy.max_samples:
-            enough |= ~(sample.pareto_k > HEAVY)
+            enough |= ~(sample.pareto_k > HEAVY) | (fall_back is None)
             yield rows[enough], sample.of(enough)
-            if not enough.all():
+            if fall_back is not None and not enough.all():
                 rows = rows[~enough]
                 own = batch.map(lambda part, rows=rows: part[rows])  # type: ignore[misc]
-                yield rows, searched_posterior(module, own, n, noise_of(rows, turn + 1))
+                yield rows, fall_back(module, own, n, noise_of(rows, turn + 1))
             return
         if enough.any():
             yield rows[enough], sample.of(enough)

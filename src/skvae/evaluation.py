@@ -13,12 +13,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from skvae._cell_scores import CellScores, ImputationReport
 from skvae.exceptions import PosteriorCollapseWarning, UnreliableEstimateWarning
 
 if TYPE_CHECKING:
     from skvae.aggregate import KLSplit
 
 __all__ = [
+    "CellScores",
+    "ImputationReport",
     "LikelihoodBounds",
     "LikelihoodReport",
     "imputation_rmse",

@@ -19,6 +19,7 @@ from torch import Tensor
 __all__ = [
     "Noise",
     "PerRow",
+    "Repeated",
     "Sequential",
     "Shard",
     "Stream",
@@ -182,6 +183,39 @@ class Shard:
             return draw(shape, like)
         whole = like.new_empty(()).expand(self.total, *like.shape[1:])  # takes no memory
         return draw(shape, whole).narrow(len(shape), self.start, self.stop - self.start)
+
+
+class Repeated:
+    """Noise for rows that are there several times over, new at each time.
+
+    Parameters
+    ----------
+    noise : Noise
+        Of the B rows.
+    times : int
+        Tensors have ``times`` · B rows: all B, and all again.
+    """
+
+    def __init__(self, noise: Noise, times: int) -> None:
+        self.noise, self.times = noise, times
+
+    def normal(self, shape: tuple[int, ...], like: Tensor) -> Tensor:
+        """Standard normal numbers, shape (*shape, *like.shape)."""
+        return self._rows(self.noise.normal, shape, like)
+
+    def uniform(self, shape: tuple[int, ...], like: Tensor) -> Tensor:
+        """Uniform numbers in [0, 1), shape (*shape, *like.shape)."""
+        return self._rows(self.noise.uniform, shape, like)
+
+    def _rows(
+        self,
+        draw: Callable[[tuple[int, ...], Tensor], Tensor],
+        shape: tuple[int, ...],
+        like: Tensor,
+    ) -> Tensor:
+        once = like[: len(like) // self.times]
+        numbers = draw((*shape, self.times), once)  # (*shape, times, B, ...)
+        return numbers.flatten(len(shape), len(shape) + 1)
 
 
 def _signed(constant: int) -> int:

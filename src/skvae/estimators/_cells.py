@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from skvae.conditional import Accuracy
+    from skvae.conditional import Sampler
     from skvae.estimators._members import Drawn, Members
     from skvae.schema import Schema
 
-__all__ = ["CellDistribution", "describe"]
+__all__ = ["CellDistribution", "by_row", "describe", "quantiles_of"]
 
 Array = NDArray[Any]
 
@@ -65,7 +65,7 @@ def describe(
     values: Array,
     missing: NDArray[np.bool_],
     quantiles: tuple[float, ...],
-    accuracy: Accuracy,
+    sampler: Sampler,
     seed: int,
 ) -> CellDistribution:
     """Describe the missing cells of values (n, D) by weighted draws.
@@ -84,9 +84,9 @@ def describe(
     probability = np.full(n, None, object)
     todo = np.flatnonzero(missing.any(1))
     first = np.searchsorted(row, np.arange(len(values) + 1))  # cells of a row lie together
-    blocks = members.drawn(values[todo], accuracy, seed) if members and len(todo) else ()
+    blocks = members.drawn(values[todo], sampler, seed) if members and len(todo) else ()
     for parts in blocks:
-        for i, draws, weight in _by_row(parts):  # (K, D), (K,)
+        for i, draws, weight in by_row(parts):  # (K, D), (K,)
             for cell in range(first[todo[i]], first[todo[i] + 1]):
                 column, x = columns[position[cell]], draws[:, position[cell]]
                 if column.levels:
@@ -98,7 +98,7 @@ def describe(
                 else:
                     mean[cell] = weight @ x
                     std[cell] = np.sqrt(weight @ (x - mean[cell]) ** 2)
-                found[cell] = ends[cell] = _quantiles(x, weight, quantiles)
+                found[cell] = ends[cell] = quantiles_of(x, weight, quantiles)
     names = np.empty(n, object)
     names[:] = [columns[j].name for j in position]
     return CellDistribution(
@@ -106,7 +106,7 @@ def describe(
     )
 
 
-def _by_row(parts: list[Drawn]) -> Any:
+def by_row(parts: list[Drawn]) -> Any:
     """Yield the number of each row with all its draws (K, D) and their weights (K,)."""
     places: dict[int, list[tuple[Drawn, int]]] = {}
     for part in parts:
@@ -117,7 +117,7 @@ def _by_row(parts: list[Drawn]) -> Any:
         yield r, draws, np.concatenate([part.weight[i] for part, i in own])
 
 
-def _quantiles(x: Array, weight: Array, levels: tuple[float, ...]) -> Array:
+def quantiles_of(x: Array, weight: Array, levels: tuple[float, ...]) -> Array:
     """Return weighted quantiles: where the cumulated weight reaches the level."""
     order = np.argsort(x, kind="stable")
     reached = np.cumsum(weight[order])

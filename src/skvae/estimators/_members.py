@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from skvae import distributions, rng
-from skvae.conditional import Accuracy, PosteriorSample, adaptive_posterior
+from skvae.conditional import PosteriorSample, Sampler
 from skvae.estimators._core import Core
 from skvae.evidence import Batch
 from skvae.likelihoods.columns import Cells
@@ -27,6 +27,7 @@ Array = NDArray[Any]
 
 ROWS_PER_BLOCK = 256
 CELLS_PER_CALL = 1 << 20  # of decoded cells that are held at a time
+BEST_LARGE = ("effective_sample_size", "acceptance")
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class Members:
     def __len__(self) -> int:
         return len(self.cores)
 
-    def mean(self, X: Array, accuracy: Accuracy, seed: int) -> tuple[Array, Array]:
+    def mean(self, X: Array, sampler: Sampler, seed: int) -> tuple[Array, Array]:
         """Return the conditional mean of each cell, or its counterpart for codes, shape (n, D).
 
         What a row gets does not depend on the rows around it.
@@ -76,7 +77,7 @@ class Members:
         total: Tensor | None = None
         for core in self.cores:
             parts: Tensor | None = None
-            for rows, module, batch, sample in self._samples(core, X, accuracy, seed):
+            for rows, module, batch, sample in self._samples(core, X, sampler, seed):
                 own = _statistics(module, batch, sample)  # (b, S)
                 if parts is None:
                     parts = own.new_empty(len(X), own.shape[1])
@@ -88,7 +89,7 @@ class Members:
         likelihood = self.cores[0].module.likelihood
         return self.cores[0]._to_data(likelihood.pool([(mean, torch.ones(()))])), mean.numpy()
 
-    def draws(self, X: Array, n: int, accuracy: Accuracy, seed: int) -> Array:
+    def draws(self, X: Array, n: int, sampler: Sampler, seed: int) -> Array:
         """Draw rows from p(missing | observed), cell by cell together, shape (n, len(X), D).
 
         Draw i is one of member i, i + M, ... of M: what they disagree about shows between draws.
@@ -100,7 +101,7 @@ class Members:
                 break
             key = rng.seed_from(seed, m)
             for rows, module, batch, sample in self._samples(
-                core, X, accuracy, key, own_rows=False
+                core, X, sampler, key, own_rows=False
             ):
                 noise = rng.Sequential(rng.generator(key, rng.Stream.IMPUTE, 1, int(rows[0])))
                 z, _ = sample.draws(len(own), noise)
@@ -108,7 +109,7 @@ class Members:
                 out[np.ix_([*own], rows)] = core._to_data(distributions.draw(p, (), noise))
         return out
 
-    def drawn(self, X: Array, accuracy: Accuracy, seed: int) -> Iterator[list[Drawn]]:
+    def drawn(self, X: Array, sampler: Sampler, seed: int) -> Iterator[list[Drawn]]:
         """Yield all weighted draws for some rows at a time: one entry for each group of a member.
 
         The weights of each row sum to 1 over the members' draws together.
@@ -117,27 +118,37 @@ class Members:
             block = X[start : start + ROWS_PER_BLOCK]
             parts = []
             for core in self.cores:
-                for rows, module, batch, sample in self._samples(core, block, accuracy, seed):
-                    noise = rng.PerRow(batch.x, rng.seed_from(seed, 1))
+                for rows, module, batch, sample in self._samples(core, block, sampler, seed):
+                    # Of one number, the key would be that of a round of `sampler`.
+                    noise = rng.PerRow(batch.x, rng.seed_from(seed, rng.Stream.IMPUTE, 0))
                     z = sample.z.transpose(0, 1)  # (b, K, d): noise goes by the first axis
+                    # Parts whose size goes by b would make the noise of a row depend on others.
+                    size = max(1, CELLS_PER_CALL // (ROWS_PER_BLOCK * X.shape[1]))
                     values = [
                         core._to_data(distributions.draw(module.hidden(batch, some), (), noise))
-                        for some in z.split(max(1, CELLS_PER_CALL // batch.x.numel()), 1)
+                        for some in z.split(size, 1)
                     ]
                     weight = sample.weight.cpu().numpy() / len(self.cores)
                     parts.append(Drawn(start + rows, np.concatenate(values, 1), weight.T))
             yield parts
 
+    @staticmethod
+    def chosen(X: Array, rate: float, seed: int) -> NDArray[np.bool_]:
+        """Choose cells at random, by noise that is a function of the seed and of each row."""
+        cells = torch.from_numpy(np.nan_to_num(X))
+        u = rng.PerRow(cells, rng.seed_from(seed, 2)).uniform((), cells)
+        return np.asarray(u.numpy() < rate)
+
     def log_scores(
-        self, X: Array, rate: float, accuracy: Accuracy, seed: int
+        self, X: Array, hidden: NDArray[np.bool_], sampler: Sampler, seed: int
     ) -> tuple[Array, Array]:
         """Return log p(hidden cells | the other observed ones), per row, and how many there are.
 
         Parameters
         ----------
         X : ndarray, shape (n, D)
-        rate : float
-            Share of the cells that are hidden; which ones follows from the content of the row.
+        hidden : ndarray of bool, shape (n, D)
+            Cells that are predicted; those that are NaN count for nothing.
 
         Returns
         -------
@@ -145,13 +156,11 @@ class Members:
             In nats, in data units.
         count : ndarray of int, shape (n,)
         """
-        cells = torch.from_numpy(np.nan_to_num(X))
-        u = rng.PerRow(cells, rng.seed_from(seed, 2)).uniform((), cells).numpy()
-        hidden = (u < rate) & ~np.isnan(X)
+        hidden = hidden & ~np.isnan(X)
         known = np.where(hidden, np.nan, X)
         scores = np.empty((len(self.cores), len(X)))
         for m, core in enumerate(self.cores):
-            for rows, module, _, sample in self._samples(core, known, accuracy, seed):
+            for rows, module, _, sample in self._samples(core, known, sampler, seed):
                 target = core.batch_of(X[rows], module)
                 mask = torch.from_numpy(hidden[rows]).to(target.x.device)
                 log_p, _ = module.log_joint(Batch(target.x, mask), sample.z)  # (K, b)
@@ -160,17 +169,19 @@ class Members:
         pooled = np.logaddexp.reduce(scores, 0) - np.log(len(self.cores))
         return pooled, hidden.sum(1)
 
-    def reliability(self, X: Array, accuracy: Accuracy, seed: int) -> tuple[Array, Array]:
-        """Return effective sample size and Pareto-k̂ per row, the worst of all members."""
-        size, k = np.full(len(X), np.inf), np.full(len(X), -np.inf)
+    def reliability(self, X: Array, sampler: Sampler, seed: int) -> dict[str, Array]:
+        """Return the figures of the samples per row, by name, the worst of all members."""
+        worst: dict[str, Array] = {}
         for core in self.cores:
-            for rows, _, _, sample in self._samples(core, X, accuracy, seed):
-                size[rows] = np.minimum(size[rows], sample.effective_sample_size.cpu().numpy())
-                k[rows] = np.fmax(k[rows], sample.pareto_k.cpu().numpy())
-        return size, k
+            for rows, _, _, sample in self._samples(core, X, sampler, seed):
+                for name, values in sample.figures.items():
+                    all_rows = worst.setdefault(name, np.full(len(X), np.nan))
+                    worse = np.fmin if name in BEST_LARGE else np.fmax
+                    all_rows[rows] = worse(all_rows[rows], values.cpu().numpy())
+        return worst
 
     def _samples(
-        self, core: Core, X: Array, accuracy: Accuracy, seed: int, *, own_rows: bool = True
+        self, core: Core, X: Array, sampler: Sampler, seed: int, *, own_rows: bool = True
     ) -> Iterator[tuple[NDArray[np.intp], LatentModule, Batch, PosteriorSample]]:
         """Yield numbers of rows, the module in the precision of X, the rows, and draws for them.
 
@@ -188,17 +199,9 @@ class Members:
                         return rng.PerRow(batch.x[rows], rng.seed_from(seed, turn))
                     return rng.Sequential(rng.generator(seed, rng.Stream.IMPUTE, 0, start, turn))
 
-                for rows, sample in adaptive_posterior(module, batch, accuracy, noise_of):
+                for rows, sample in sampler.samples(module, batch, noise_of):
                     part = batch.map(lambda cells, rows=rows: cells[rows])  # type: ignore[misc]
                     yield start + rows.cpu().numpy(), module, part, sample
-
-
-def _by_content(x: Tensor, seed: int, rows: Tensor, turn: int) -> rng.Noise:
-    return rng.PerRow(x[rows], rng.seed_from(seed, turn))
-
-
-def _by_place(seed: int, start: int, rows: Tensor, turn: int) -> rng.Noise:
-    return rng.Sequential(rng.generator(seed, rng.Stream.IMPUTE, 0, start, turn))
 
 
 def _statistics(module: LatentModule, batch: Batch, sample: PosteriorSample) -> Tensor:

@@ -22,8 +22,9 @@ from skvae.spec import Spec
 if TYPE_CHECKING:
     import torch
 
+    from skvae._cell_scores import ImputationReport
     from skvae.callbacks import History
-    from skvae.conditional import Accuracy
+    from skvae.conditional import Sampler
     from skvae.estimators._cells import CellDistribution
     from skvae.estimators._members import Members
     from skvae.likelihoods import Likelihood
@@ -77,8 +78,13 @@ class VAEImputer(TransformerMixin, TableFace):  # type: ignore[misc]
         In training, the encoder also learns rows of which up to this share of the observed cells
         is hidden, so that it knows patterns of holes that the table does not have
         (`skvae.objectives.WakePhase`); 0 for not.
+    method : {"auto", "importance", "gibbs", "metropolis"}, default="auto"
+        How p(missing | observed) is sampled. ``"importance"`` weighs draws from the encoder [1]_;
+        ``"auto"`` does so too, and looks for better ones where Pareto-k̂ says that these are wrong.
+        ``"metropolis"`` runs Markov chains that are exact in the limit and many times slower
+        [2]_; ``"gibbs"``, those that trust the encoder, for comparison [3]_.
     n_samples : int, default=256
-        Importance samples per row to begin with. Rows whose weights rest on fewer than
+        Draws per row to begin with. Rows whose weights rest on fewer than
         ``effective_samples`` get more, up to ``max_samples``.
     effective_samples : float, default=20
     max_samples : int, default=1024
@@ -100,6 +106,9 @@ class VAEImputer(TransformerMixin, TableFace):  # type: ignore[misc]
     ----------
     .. [1] Mattei and Frellsen, "MIWAE: Deep Generative Modelling and Imputation of Incomplete Data
        Sets", 2019, arXiv:1812.02633
+    .. [2] Mattei and Frellsen, "Leveraging the Exact Likelihood of Deep Latent Variable Models",
+       2018, arXiv:1802.04826
+    .. [3] Rezende, Mohamed and Wierstra, "Stochastic Backpropagation", 2014, arXiv:1401.4082
 
     Examples
     --------
@@ -130,6 +139,7 @@ class VAEImputer(TransformerMixin, TableFace):  # type: ignore[misc]
         "model": [str, Spec],
         "objective": [str, Spec],
         "hide": [Interval(Real, 0, 1, closed="both")],
+        "method": [StrOptions({"auto", "importance", "gibbs", "metropolis"})],
         "n_samples": [Interval(Integral, 1, None, closed="left")],
         "effective_samples": [Interval(Real, 0, None, closed="neither")],
         "max_samples": [Interval(Integral, 1, None, closed="left")],
@@ -166,6 +176,7 @@ class VAEImputer(TransformerMixin, TableFace):  # type: ignore[misc]
         model: str | Spec = "vae",
         objective: str | Spec = "auto",
         hide: float = 0.8,
+        method: Literal["auto", "importance", "gibbs", "metropolis"] = "auto",
         n_samples: int = 256,
         effective_samples: float = 20.0,
         max_samples: int = 1024,
@@ -192,6 +203,7 @@ class VAEImputer(TransformerMixin, TableFace):  # type: ignore[misc]
         self.model = model
         self.objective = objective
         self.hide = hide
+        self.method = method
         self.n_samples = n_samples
         self.effective_samples = effective_samples
         self.max_samples = max_samples
@@ -278,7 +290,7 @@ class VAEImputer(TransformerMixin, TableFace):  # type: ignore[misc]
         if self._members is None or not len(todo):
             return values
         filled = values.copy()
-        filled[todo], _ = self._members.mean(values[todo], self._accuracy, self._seed)
+        filled[todo], _ = self._members.mean(values[todo], self._sampler, self._seed)
         return filled
 
     def sample(self, X: Any, n_imputations: int = 5, *, random_state: Seed = None) -> list[Any]:
@@ -305,7 +317,7 @@ class VAEImputer(TransformerMixin, TableFace):  # type: ignore[misc]
         todo = np.flatnonzero(self.schema_.missing(table)[:, list(self.schema_.modelled)].any(1))
         draws = np.repeat(values[None], m, 0)  # (m, n, D)
         if self._members is not None and len(todo):
-            draws[:, todo] = self._members.draws(values[todo], m, self._accuracy, seed)
+            draws[:, todo] = self._members.draws(values[todo], m, self._sampler, seed)
         return [self._completed(table, one) for one in draws]
 
     def interval(self, X: Any, coverage: float = 0.9) -> tuple[Any, Any]:
@@ -361,7 +373,7 @@ class VAEImputer(TransformerMixin, TableFace):  # type: ignore[misc]
         table, values = self._encoded(X)
         missing = self.schema_.missing(table)[:, list(self.schema_.modelled)]
         return describe(
-            self.schema_, self._members, values, missing, quantiles, self._accuracy, self._seed
+            self.schema_, self._members, values, missing, quantiles, self._sampler, self._seed
         )
 
     # -- judge ----------------------------------------------------------------------------
@@ -404,10 +416,52 @@ class VAEImputer(TransformerMixin, TableFace):  # type: ignore[misc]
         _, values = self._encoded(X)
         if self._members is None:
             return np.zeros(len(values)), np.zeros(len(values), int)
-        return self._members.log_scores(values, float(rate), self._accuracy, self._seed)
+        hidden = self._members.chosen(values, float(rate), self._seed)
+        return self._members.log_scores(values, hidden, self._sampler, self._seed)
+
+    def evaluate(
+        self,
+        X: Any,
+        rate: float = 0.2,
+        mechanism: Literal["mcar", "mar", "mnar"] = "mcar",
+        *,
+        random_state: Seed = None,
+        compare: tuple[str, ...] = ("mean", "knn", "forest"),
+    ) -> ImputationReport:
+        """Show how well known cells of X are found when they are hidden.
+
+        A clone of this imputer is trained on what is left, which takes as long as `fit`, and so
+        are simpler ways to fill in a table. This imputer stays as it is.
+
+        Parameters
+        ----------
+        X : shape (n, p)
+        rate : float
+            Share of the known cells that are hidden. Columns that would be left without two
+            values are spared.
+        mechanism : {"mcar", "mar", "mnar"}
+            Which cells, see `skvae.missing.make_missing`.
+        random_state : int, RandomState, Generator or None
+        compare : tuple of {"mean", "knn", "forest"}
+            Mean and most frequent category, which is always there; five nearest rows; and
+            missForest.
+
+        Returns
+        -------
+        report : ImputationReport
+            ``print(report)`` shows it as a table; ``report.helps`` says whether the VAE is better
+            than the mean.
+        """
+        check_is_fitted(self)
+        from skvae.estimators._evaluate import evaluate
+
+        table, values = self._encoded(X)
+        return evaluate(
+            self, table, values, rate, mechanism, tuple(compare), seed_of(random_state)
+        )
 
     def reliability(self, X: Any) -> dict[str, NDArray[np.float64]]:
-        """Return how far the importance weights of each row can be trusted.
+        """Return how far the draws for each row can be trusted.
 
         Parameters
         ----------
@@ -416,40 +470,53 @@ class VAEImputer(TransformerMixin, TableFace):  # type: ignore[misc]
         Returns
         -------
         figures : dict
-            ``"effective_sample_size"`` and ``"pareto_k"``, each of shape (n,), the worst of all
-            members. Above 0.7, Pareto-k̂ says that the estimate may be off [1]_.
+            Of each row, the worst of all members: ``"effective_sample_size"``; ``"pareto_k"``,
+            above 0.7 if importance weights may mislead [1]_, NaN for chains; and for these
+            ``"acceptance"``, the share of accepted proposals, and ``"r_hat"``, above 1.1 if the
+            chains do not agree [2]_.
 
         Warns
         -----
         UnreliableEstimateWarning
-            More than a fifth of the rows have a Pareto-k̂ above 0.7.
+            Pareto-k̂ is above 0.7, or R̂ above 1.1, in more than a fifth of the rows.
 
         References
         ----------
         .. [1] Vehtari et al., "Pareto Smoothed Importance Sampling", 2024, arXiv:1507.02646
+        .. [2] Gelman et al., "Bayesian Data Analysis", third edition, 2013, section 11.4
         """
         check_is_fitted(self)
         _, values = self._encoded(X)
         if self._members is None:
-            size, k = np.full(len(values), np.inf), np.full(len(values), -np.inf)
-        else:
-            size, k = self._members.reliability(values, self._accuracy, self._seed)
-        share = float(np.mean(k > 0.7))
-        if share > 0.2:
-            warnings.warn(
-                f"The importance weights of {share:.0%} of the rows have a Pareto-k̂ above 0.7. "
-                "Raise n_samples and max_samples, or train longer.",
-                UnreliableEstimateWarning,
-                stacklevel=2,
-            )
-        return {"effective_sample_size": size, "pareto_k": k}
+            n = len(values)
+            return {"effective_sample_size": np.full(n, np.inf), "pareto_k": np.full(n, -np.inf)}
+        figures = self._members.reliability(values, self._sampler, self._seed)
+        for name, symbol, limit in (("pareto_k", "Pareto-k̂", 0.7), ("r_hat", "R̂", 1.1)):
+            share = float(np.mean(figures.get(name, np.zeros(1)) > limit))
+            if share > 0.2:
+                warnings.warn(
+                    f"{symbol} is above {limit} in {share:.0%} of the rows: their draws may "
+                    "mislead. Raise n_samples and max_samples, or train longer.",
+                    UnreliableEstimateWarning,
+                    stacklevel=2,
+                )
+        return figures
 
     @property
-    def _accuracy(self) -> Accuracy:
-        from skvae.conditional import Accuracy
+    def _sampler(self) -> Sampler:
+        """The method, with the numbers of draws."""
+        from skvae.chains import Chains
+        from skvae.conditional import Accuracy, Importance
 
         n = int(self.n_samples)
-        return Accuracy(n, float(self.effective_samples), max(n, int(self.max_samples)))
+        accuracy = Accuracy(n, float(self.effective_samples), max(n, int(self.max_samples)))
+        samplers: dict[str, Sampler] = {
+            "auto": Importance(accuracy),
+            "importance": Importance(accuracy, fall_back=False),
+            "gibbs": Chains(accuracy, metropolis=False),
+            "metropolis": Chains(accuracy),
+        }
+        return samplers[self.method]
 
     # -- keep -----------------------------------------------------------------------------
 
