@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_array, validate_data
 
 from skvae.estimators._base import AllOrNothing, Array
 from skvae.estimators._containers import container_of, to_numpy, widened
-from skvae.exceptions import DataWarning
+from skvae.exceptions import DataError, DataWarning
 
 if TYPE_CHECKING:
     from skvae.schema import Schema
@@ -85,6 +85,8 @@ class TableFace(AllOrNothing, BaseEstimator):  # type: ignore[misc]
                 X = X.astype(object)
             if X.dtype.kind in "biu":
                 X = X.astype(np.float64)
+        else:
+            _check_unique([*X.columns])
         validate_data(self, X, reset=reset, skip_check_array=True)
         return X
 
@@ -136,6 +138,15 @@ class TableFace(AllOrNothing, BaseEstimator):  # type: ignore[misc]
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "_members")
+
+
+def _check_unique(names: list[Any]) -> None:
+    twice = sorted({str(name) for name in names if names.count(name) > 1})
+    if twice:
+        raise DataError(
+            f"X has several columns of the name {', '.join(map(repr, twice))}. Rename them, so "
+            "that each can be told from the others."
+        )
 
 
 def _warn(what: str, names: list[str]) -> None:
