@@ -34,7 +34,7 @@ def test_python_code_of_the_readme_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     names = {}
     code = blocks("README.md", "python")
-    assert len(code) == 3
+    assert len(code) == 4
     for block in code:
         exec(compile(block, "README.md", "exec"), names)
     assert names["Z"].shape == (360, 8)
@@ -43,6 +43,9 @@ def test_python_code_of_the_readme_runs(tmp_path, monkeypatch, capsys):
     assert names["draws"].shape == (5, 360, 64)
     assert len(names["new_words"]) == 3
     assert len(names["between"]) == 4
+    assert not names["complete"].isna().any(axis=None)
+    assert len(names["tables"]) == 5
+    assert 12.8 < names["pooled"].estimate < 13.2
     assert names["accuracy"] > 0.7
     assert "standard_error" in capsys.readouterr().out
 

@@ -180,6 +180,8 @@ class Source:
     seed : int
     """
 
+    holes = False  # whether any cell is missing
+
     def __init__(
         self,
         x: Tensor,
