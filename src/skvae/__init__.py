@@ -28,6 +28,7 @@ _MODULES = (
     "files",
     "inference",
     "likelihoods",
+    "missingness",
     "models",
     "networks",
     "objectives",

@@ -11,6 +11,8 @@ from skvae import rng
 from skvae.callbacks import History, Progress, Watcher
 from skvae.estimators._core import Core, choose_network, pick_device
 from skvae.estimators._table import TableRows, table_likelihood
+from skvae.likelihoods import Likelihood
+from skvae.missingness import Missingness
 from skvae.networks import Table
 from skvae.objectives import IWAE, Objective, WakePhase
 from skvae.posteriors import Posterior
@@ -44,6 +46,7 @@ def train(
     seed : int
     """
     likelihood = table_likelihood(imputer.schema_, imputer.likelihoods)
+    missingness = _missingness(imputer, likelihood, values)
     objective = _objective(imputer)
     device = pick_device(imputer.device)
     width = values.shape[1]
@@ -81,6 +84,7 @@ def train(
             model=imputer.model,
             binarize=None,
             device=device,
+            missingness=missingness,
         )
         plan = Plan(epochs, batch_size, float(imputer.learning_rate), own_seed)
         history = History()
@@ -91,6 +95,16 @@ def train(
         cores.append(core)
         histories.append(history)
     return cores, histories
+
+
+def _missingness(
+    imputer: VAEImputer, likelihood: Likelihood, values: NDArray[Any]
+) -> Missingness | None:
+    if imputer.mnar is None:
+        return None
+    spec = Missingness.resolve(imputer.mnar, argument="mnar")
+    holes = np.flatnonzero(np.isnan(values).any(0))
+    return spec.of_table(likelihood, imputer.schema_.modelled, tuple(holes.tolist()))
 
 
 def _objective(imputer: VAEImputer) -> Objective:
