@@ -203,6 +203,7 @@ class SelfMaskingModule(MissingnessModule):
     """
 
     MAX_SLOPE = 20.0
+    GAIN = 10.0  # steps of Adam are of one size for all weights, and these have a long way to go
 
     column: Tensor
 
@@ -211,19 +212,24 @@ class SelfMaskingModule(MissingnessModule):
         self.sign = sign
         self.register_buffer("column", torch.tensor(columns), persistent=False)
         self.raw_slope = nn.Parameter(torch.zeros(len(columns)))
-        self.intercept = nn.Parameter(torch.zeros(len(columns)))
+        self.raw_intercept = nn.Parameter(torch.zeros(len(columns)))
 
     @property
     def slope(self) -> Tensor:
         """The numbers a, shape (n,)."""
-        return bounded(SLOPES[self.sign](self.raw_slope), self.MAX_SLOPE)
+        return bounded(SLOPES[self.sign](self.GAIN * self.raw_slope), self.MAX_SLOPE)
+
+    @property
+    def intercept(self) -> Tensor:
+        """The numbers −a b, shape (n,)."""
+        return self.GAIN * self.raw_intercept
 
     @torch.no_grad()
     def calibrate(self, rows: Tensor) -> None:
         """Start from how often each column is missing in the rows (m, D)."""
         missing = rows.index_select(-1, self.column).isnan().sum(0)
         rate = (missing + 0.5) / (len(rows) + 1)
-        self.intercept.copy_(torch.logit(rate))
+        self.raw_intercept.copy_(torch.logit(rate) / self.GAIN)
 
     def _log_missing(self, which: Tensor) -> Callable[[Tensor], Tensor]:
         """Return log p(missing | x) of some columns, from x (..., m) to (..., m)."""

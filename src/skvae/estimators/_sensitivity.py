@@ -94,16 +94,17 @@ def shifted(
             raise ParameterError(f"deltas must be finite numbers; received {delta!r}.")
     missing = schema.missing(table)[:, list(schema.modelled)]  # (n, D)
     places = _places(schema, missing, columns)
+    allowed = _allowed(schema, table, filled)
     figures = np.empty((len(places), len(deltas)))
     for i, j in enumerate(places):
         hidden = missing[:, j]
         known = values[~np.isnan(values[:, j]), j]
         spread = known.std() if len(known) else 0.0
         for k, delta in enumerate(deltas):
-            moved = filled.copy()
+            moved = allowed.copy()
             moved[hidden, j] += delta * spread
             figures[i, k] = (
-                _mean(schema, schema.fill(table, moved), j)
+                np.nanmean(_allowed(schema, table, moved)[:, j])
                 if statistic is None
                 else statistic(completed(moved))
             )
@@ -111,11 +112,11 @@ def shifted(
     return Sensitivity(names, tuple(map(float, deltas)), figures, missing[:, places].mean(0))
 
 
-def _mean(schema: Schema, table: Any, j: int) -> float:
-    """Return the mean of a column as the schema allows its cells: rounded, and in bounds."""
+def _allowed(schema: Schema, table: Any, values: Array) -> Array:
+    """Return values (n, D) as the schema allows them in a table: rounded, and in bounds."""
     with warnings.catch_warnings():  # of unknown cells, which were told of before
         warnings.simplefilter("ignore")
-        return float(np.nanmean(schema.encode(table)[:, j]))
+        return schema.encode(schema.fill(table, values))
 
 
 def _places(
