@@ -398,7 +398,7 @@ def test_without_a_mask_all_cells_are_observed():
 
 
 def test_where_the_slope_is_zero_the_mask_only_adds_a_constant():
-    module, x, mask, z = mixed(slope=(0.0, 0.0, 0.0))
+    module, x, mask, _ = mixed(slope=(0.0, 0.0, 0.0))
     evidence = module.evidence(Batch(x, mask), 6, rng.Sequential(rng.generator(0)))
     module.missingness = None
     plain = module.evidence(Batch(x, mask), 6, rng.Sequential(rng.generator(0)))
@@ -561,22 +561,23 @@ def test_recovers_what_hid_the_cells_and_comes_nearer_to_them():
         mnar: silently(quick(mnar=mnar, max_epochs=60, **settings), Y)
         for mnar in (None, "self_masking")
     }
-    means = {mnar: one.transform(Y)[holes, 0].mean() for mnar, one in fitted.items()}
-    truth = X[holes, 0].mean()
+    some = np.flatnonzero(holes)[:100]
+    means = {mnar: one.transform(Y[some])[:, 0].mean() for mnar, one in fitted.items()}
+    truth = X[some, 0].mean()
     assert truth > 0.9
-    assert means[None] < truth - 0.7
-    assert abs(means["self_masking"] - truth) < 0.3
+    assert means[None] < truth - 0.6
+    assert means["self_masking"] == pytest.approx(truth, abs=0.2)
     core = fitted["self_masking"]._members.cores[0]
     mask, shift, unit = core.module.missingness, core.transform.shift[0], core.transform.unit[0]
-    slope, intercept = float(mask.slope[0]), float(mask.intercept[0])
+    slope, intercept = mask.slope.item(), mask.intercept.item()
     assert slope / unit == pytest.approx(4, abs=1.2)
     assert shift - intercept / slope * unit == pytest.approx(0.3, abs=0.15)
-    draws = fitted["self_masking"].sample(Y[holes], 4, random_state=0)
+    draws = fitted["self_masking"].sample(Y[some], 4, random_state=0)
     drawn = np.mean([one[:, 0].mean() for one in draws])
     assert drawn == pytest.approx(means["self_masking"], abs=0.05)
-    lower, upper = fitted["self_masking"].interval(Y[holes][:100], 0.9)
-    inside = (lower[:, 0] <= X[holes][:100, 0]) & (X[holes][:100, 0] <= upper[:, 0])
-    assert inside.mean() > 0.75
+    lower, upper = fitted["self_masking"].interval(Y[some], 0.9)
+    inside = (lower[:, 0] <= X[some, 0]) & (X[some, 0] <= upper[:, 0])
+    assert 0.75 < inside.mean() < 0.97
 
 
 def test_the_mask_is_trained_after_the_cells():
@@ -585,7 +586,7 @@ def test_the_mask_is_trained_after_the_cells():
     for epochs in (1, 5):
         core = silently(quick(mnar="self_masking", max_epochs=epochs), X)._members.cores[0]
         mask = core.module.missingness
-        assert float(mask.raw_slope[0]) != 0
+        assert mask.raw_slope.item() != 0
         assert all(p.requires_grad for p in mask.parameters())
 
 
