@@ -647,7 +647,7 @@ def test_a_saved_imputer_fills_in_the_same(tmp_path):
     np.testing.assert_array_equal(again.transform(X), imputer.transform(X))
     for one, two in zip(again._members.cores, imputer._members.cores, strict=True):
         assert one.spec == two.spec
-        assert float(one.module.missingness.slope[0]) < 0
+        assert one.module.missingness.slope.item() < 0
         torch.testing.assert_close(one.module.missingness.slope, two.module.missingness.slope)
 
 
