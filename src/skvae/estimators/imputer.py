@@ -393,8 +393,8 @@ class VAEImputer(TransformerMixin, TableFace):  # type: ignore[misc]
         """Return how well cells of each row are predicted from the others.
 
         Some observed cells are hidden, which ones is fixed at `fit` and the same for the same X;
-        the value is log p(hidden | the others). With ``mnar`` they are predicted as cells that went
-        missing in that way, which they did not: a lower score is no evidence against it.
+        the value is log p(hidden | the others). With ``mnar`` they are predicted as cells that
+        went missing in that way, which they did not: a low score is no evidence against it.
 
         Parameters
         ----------
