@@ -5,7 +5,16 @@ from dataclasses import dataclass
 
 import pytest
 
-from skvae import augmentation, likelihoods, models, networks, objectives, posteriors, priors
+from skvae import (
+    augmentation,
+    likelihoods,
+    missingness,
+    models,
+    networks,
+    objectives,
+    posteriors,
+    priors,
+)
 from skvae.exceptions import ModelFileError, ParameterError
 from skvae.models import Assembly
 from skvae.spec import Spec
@@ -35,6 +44,8 @@ SPECS = [
     likelihoods.Sequence(),
     likelihoods.Sequence(likelihoods.Categorical(3), ragged=True),
     likelihoods.Sequence(likelihoods.ZeroInflatedNegativeBinomial(), ragged=False),
+    missingness.SelfMasking(),
+    missingness.SelfMasking((2, 0), "high"),
     posteriors.Deterministic(),
     posteriors.Diagonal(),
     posteriors.FullCovariance(),

@@ -34,6 +34,7 @@ _MODULES = (
     "inference",
     "likelihoods",
     "missing",
+    "missingness",
     "models",
     "networks",
     "objectives",

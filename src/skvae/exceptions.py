@@ -14,6 +14,7 @@ Every error is also the built-in that a caller would catch without knowing this 
     SkvaeWarning (UserWarning)
     ├── CheckpointWarning                  a checkpoint could not be written; training goes on
     ├── DataWarning                        the data are usable, but perhaps not what was meant
+    ├── NotIdentifiedWarning               the model assumes what no data can show
     ├── PosteriorCollapseWarning           the code z says nothing of the rows
     ├── TrainingInterruptedWarning         Ctrl-C ended the fit early; the model is usable
     ├── UnreliableEstimateWarning          a figure rests on too few effective samples
@@ -32,6 +33,7 @@ __all__ = [
     "DistributedError",
     "MissingExtraError",
     "ModelFileError",
+    "NotIdentifiedWarning",
     "ParameterError",
     "PosteriorCollapseWarning",
     "SkvaeError",
@@ -93,6 +95,10 @@ class CheckpointWarning(SkvaeWarning):
 
 class DataWarning(SkvaeWarning):
     """The data are usable, but perhaps not what was meant."""
+
+
+class NotIdentifiedWarning(SkvaeWarning):
+    """The model assumes something about missing cells that the observed ones cannot show."""
 
 
 class TrainingInterruptedWarning(SkvaeWarning):

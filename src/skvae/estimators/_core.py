@@ -34,6 +34,7 @@ from skvae.importance import (
     log_marginal,
 )
 from skvae.likelihoods import Bernoulli, Gaussian, Likelihood
+from skvae.missingness import Missingness
 from skvae.models import Assembly, ConvLadder, GenerativeModel, Ladder, LatentModule
 from skvae.networks import MLP, RNN, Conv, Network
 from skvae.objectives import Objective
@@ -173,6 +174,7 @@ class Core:
         model: object,
         binarize: Binarize,
         device: torch.device,
+        missingness: Missingness | None = None,
     ) -> Self:
         """Build an untrained model that starts from the mean and spread of the rows."""
         spec = Assembly(
@@ -183,6 +185,7 @@ class Core:
             prior=choose_prior(prior, posterior),
             network=network,
             model=choose_model(model, network),
+            missingness=missingness,
         )
         if binarize is not None and not isinstance(likelihood, Bernoulli):
             raise ParameterError(

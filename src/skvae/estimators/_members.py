@@ -160,10 +160,10 @@ class Members:
         known = np.where(hidden, np.nan, X)
         scores = np.empty((len(self.cores), len(X)))
         for m, core in enumerate(self.cores):
-            for rows, module, _, sample in self._samples(core, known, sampler, seed):
+            for rows, module, batch, sample in self._samples(core, known, sampler, seed):
                 target = core.batch_of(X[rows], module)
                 mask = torch.from_numpy(hidden[rows]).to(target.x.device)
-                log_p, _ = module.log_joint(Batch(target.x, mask), sample.z)  # (K, b)
+                log_p = module.log_hidden(batch, sample.z, Batch(target.x, mask))  # (K, b)
                 weighted = log_p.double() + sample.weight.double().log()
                 scores[m, rows] = torch.logsumexp(weighted, 0).cpu().numpy()
         pooled = np.logaddexp.reduce(scores, 0) - np.log(len(self.cores))

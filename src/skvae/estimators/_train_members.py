@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import nn
 
 from skvae import rng
-from skvae.callbacks import History, Progress, Watcher
+from skvae.callbacks import Epoch, History, Progress, Watcher
 from skvae.estimators._core import Core, choose_network, pick_device
 from skvae.estimators._table import TableRows, table_likelihood
+from skvae.likelihoods import Likelihood
+from skvae.missingness import Missingness
 from skvae.networks import Table
 from skvae.objectives import IWAE, Objective, WakePhase
 from skvae.posteriors import Posterior
@@ -25,6 +29,7 @@ MOST_COMPONENTS = 10
 BATCH = 64
 N_SAMPLES = 10
 UPDATES = 2500
+FROZEN = 0.4  # of the epochs
 
 
 def auto_epochs(n: int, batch_size: int) -> int:
@@ -45,6 +50,7 @@ def train(
     seed : int
     """
     likelihood = table_likelihood(imputer.schema_, imputer.likelihoods)
+    missingness = _missingness(imputer, likelihood, values)
     objective = _objective(imputer)
     device = pick_device(imputer.device)
     width = values.shape[1]
@@ -82,16 +88,58 @@ def train(
             model=imputer.model,
             binarize=None,
             device=device,
+            missingness=missingness,
         )
         plan = Plan(epochs, batch_size, float(imputer.learning_rate), own_seed)
         history = History()
         watchers: list[Watcher] = [history]
         if imputer.verbose:
             watchers.append(Progress(epochs, type(imputer).__name__))
+        if missingness is not None:
+            watchers.append(Thaw(round(epochs * FROZEN)))
         core.train(rows, None, objective, plan, watchers, epochs_done=0)
         cores.append(core)
         histories.append(history)
     return cores, histories
+
+
+@dataclass
+class Thaw(Watcher):
+    """Train p(s | x) once p(x) is known well enough to tell what hidden cells may hold.
+
+    Until then it would be led by the noise of the first updates, perhaps to the wrong sign, and
+    p(x) would follow.
+
+    Parameters
+    ----------
+    epoch : int
+        The last one without.
+    """
+
+    epoch: int
+
+    def fit_started(self, module: nn.Module) -> None:
+        """Keep the weights of p(s | x) as they are."""
+        module.get_submodule("missingness").requires_grad_(self.epoch == 0)
+
+    def epoch_ended(self, module: nn.Module, epoch: Epoch) -> None:
+        """Let them go."""
+        if epoch.number == self.epoch:
+            module.get_submodule("missingness").requires_grad_(True)
+
+    def fit_ended(self, module: nn.Module) -> None:
+        """Leave no weight frozen."""
+        module.get_submodule("missingness").requires_grad_(True)
+
+
+def _missingness(
+    imputer: VAEImputer, likelihood: Likelihood, values: NDArray[Any]
+) -> Missingness | None:
+    if imputer.mnar is None:
+        return None
+    spec = Missingness.resolve(imputer.mnar, argument="mnar")
+    holes = np.flatnonzero(np.isnan(values).any(0))
+    return spec.of_table(likelihood, imputer.schema_.modelled, tuple(holes.tolist()))
 
 
 def _objective(imputer: VAEImputer) -> Objective:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -16,7 +16,11 @@ from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 
 from skvae.estimators._base import Array, Seed, at_least, seed_of
 from skvae.estimators._table_face import TableFace
-from skvae.exceptions import ParameterError, UnreliableEstimateWarning
+from skvae.exceptions import (
+    NotIdentifiedWarning,
+    ParameterError,
+    UnreliableEstimateWarning,
+)
 from skvae.spec import Spec
 
 if TYPE_CHECKING:
@@ -27,6 +31,7 @@ if TYPE_CHECKING:
     from skvae.conditional import Sampler
     from skvae.estimators._cells import CellDistribution
     from skvae.estimators._members import Members
+    from skvae.estimators._sensitivity import Sensitivity
     from skvae.likelihoods import Likelihood
     from skvae.networks import Network
     from skvae.schema import Schema
@@ -83,6 +88,11 @@ class VAEImputer(TransformerMixin, TableFace):  # type: ignore[misc]
         ``"auto"`` does so too, and looks for better ones where Pareto-k̂ says that these are wrong.
         ``"metropolis"`` runs Markov chains that are exact in the limit and many times slower
         [2]_; ``"gibbs"``, those that trust the encoder, for comparison [3]_.
+    mnar : str, spec or None, default=None
+        How cells go missing if not at random: ``"self_masking"``, by their own values, or
+        ``missingness.SelfMasking(columns, sign)`` [4]_. No data can show whether that is so, and
+        a flexible decoder may explain the holes in its own way; ``network=networks.Table(())``,
+        a linear one, is more robust. `sensitivity` is the safer tool.
     n_samples : int, default=256
         Draws per row to begin with. Rows whose weights rest on fewer than
         ``effective_samples`` get more, up to ``max_samples``.
@@ -109,6 +119,8 @@ class VAEImputer(TransformerMixin, TableFace):  # type: ignore[misc]
     .. [2] Mattei and Frellsen, "Leveraging the Exact Likelihood of Deep Latent Variable Models",
        2018, arXiv:1802.04826
     .. [3] Rezende, Mohamed and Wierstra, "Stochastic Backpropagation", 2014, arXiv:1401.4082
+    .. [4] Ipsen, Mattei and Frellsen, "not-MIWAE: Deep Generative Modelling with Missing not at
+       Random Data", 2021, arXiv:2006.12871
 
     Examples
     --------
@@ -140,6 +152,7 @@ class VAEImputer(TransformerMixin, TableFace):  # type: ignore[misc]
         "objective": [str, Spec],
         "hide": [Interval(Real, 0, 1, closed="both")],
         "method": [StrOptions({"auto", "importance", "gibbs", "metropolis"})],
+        "mnar": [str, Spec, None],
         "n_samples": [Interval(Integral, 1, None, closed="left")],
         "effective_samples": [Interval(Real, 0, None, closed="neither")],
         "max_samples": [Interval(Integral, 1, None, closed="left")],
@@ -177,6 +190,7 @@ class VAEImputer(TransformerMixin, TableFace):  # type: ignore[misc]
         objective: str | Spec = "auto",
         hide: float = 0.8,
         method: Literal["auto", "importance", "gibbs", "metropolis"] = "auto",
+        mnar: str | Spec | None = None,
         n_samples: int = 256,
         effective_samples: float = 20.0,
         max_samples: int = 1024,
@@ -204,6 +218,7 @@ class VAEImputer(TransformerMixin, TableFace):  # type: ignore[misc]
         self.objective = objective
         self.hide = hide
         self.method = method
+        self.mnar = mnar
         self.n_samples = n_samples
         self.effective_samples = effective_samples
         self.max_samples = max_samples
@@ -238,6 +253,11 @@ class VAEImputer(TransformerMixin, TableFace):  # type: ignore[misc]
             A parameter has a value that makes no sense.
         TrainingDivergedError
             Loss or gradients stayed non-finite.
+
+        Warns
+        -----
+        NotIdentifiedWarning
+            With ``mnar``.
         """
         with self._all_or_nothing():
             values = self._learned(X)
@@ -250,6 +270,15 @@ class VAEImputer(TransformerMixin, TableFace):  # type: ignore[misc]
         self.history_, self._members = [], None
         if not values.shape[1]:
             return
+        if self.mnar is not None:
+            warnings.warn(
+                f"mnar={self.mnar!r} is an assumption about why cells are missing, which cannot "
+                "be checked from the data: a model of data missing at random may fit all that is "
+                "observed as well. sensitivity() shows how much depends on it, and is the safer "
+                "tool.",
+                NotIdentifiedWarning,
+                stacklevel=3,
+            )
         from skvae.estimators._members import Members
         from skvae.estimators._train_members import train
 
@@ -382,7 +411,8 @@ class VAEImputer(TransformerMixin, TableFace):  # type: ignore[misc]
         """Return how well cells of each row are predicted from the others.
 
         Some observed cells are hidden, which ones is a function of the row and of the seed of
-        `fit`; the value is log p(hidden | the others).
+        `fit`; the value is log p(hidden | the others). With ``mnar`` they are predicted as cells
+        that went missing in that way, which they did not: a low score is no evidence against it.
 
         Parameters
         ----------
@@ -501,6 +531,60 @@ class VAEImputer(TransformerMixin, TableFace):  # type: ignore[misc]
                     stacklevel=2,
                 )
         return figures
+
+    def sensitivity(
+        self,
+        X: Any,
+        deltas: Sequence[float] = (-1.0, -0.5, 0.0, 0.5, 1.0),
+        columns: Sequence[Any] | None = None,
+        statistic: Callable[[Any], float] | None = None,
+    ) -> Sensitivity:
+        """Return what would change if missing numbers were larger or smaller than imputed.
+
+        The table is filled in as by `transform`; then the imputed cells of one column after the
+        other are shifted by δ standard deviations of its observed cells [1]_. A conclusion that
+        holds for every δ that could be true does not depend on why cells are missing.
+
+        Parameters
+        ----------
+        X : shape (n, p)
+        deltas : sequence of float
+        columns : sequence of names (numbers, for arrays) or None
+            Columns of numbers; None is each one with holes in X.
+        statistic : callable or None
+            From a completed table to a number; None is the mean of the column that is shifted.
+
+        Returns
+        -------
+        report : Sensitivity
+            It prints as a table.
+
+        Raises
+        ------
+        ParameterError
+            A δ is no finite number, or a column is not one of numbers.
+
+        References
+        ----------
+        .. [1] van Buuren, "Flexible Imputation of Missing Data", 2018, section 3.9, after Rubin,
+           "Formalizing Subjective Notions about the Effect of Nonrespondents in Sample Surveys",
+           1977
+        """
+        check_is_fitted(self)
+        from skvae.estimators._sensitivity import shifted
+
+        table, values = self._encoded(X)
+        filled = self._filled_in(values, self.schema_.missing(table))
+        return shifted(
+            self.schema_,
+            table,
+            values,
+            filled,
+            deltas,
+            columns,
+            statistic,
+            lambda values: self._completed(table, values),
+        )
 
     @property
     def _sampler(self) -> Sampler:

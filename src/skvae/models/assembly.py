@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from skvae import rng
 from skvae.latent import Latent
 from skvae.likelihoods import Likelihood
+from skvae.missingness import Missingness
 from skvae.models.base import GenerativeModel, LatentModule
 from skvae.models.vae import OneLevel
 from skvae.networks import Network
@@ -31,6 +32,8 @@ class Assembly(Spec, family="assembly", name="assembly"):
         The parts.
     model : spec
         How they are wired.
+    missingness : spec or None
+        Which cells are observed given what they hold; None where they are missing at random.
 
     Raises
     ------
@@ -45,6 +48,7 @@ class Assembly(Spec, family="assembly", name="assembly"):
     prior: Prior
     network: Network
     model: GenerativeModel = ONE_LEVEL
+    missingness: Missingness | None = None
 
     def __post_init__(self) -> None:
         for size in self.event_shape:

@@ -83,6 +83,11 @@ class LatentModule(nn.Module, abc.ABC):
         self._body_dtype: torch.dtype | None = None
         self.likelihood = spec.likelihood.build(spec.event_shape)
         self.register_buffer("log_unit", torch.zeros(self.likelihood.unit_shape))
+        self.missingness = (
+            None
+            if spec.missingness is None
+            else spec.missingness.build(spec.likelihood, spec.event_shape)
+        )
         self.encoder = spec.network.build_encoder(self.likelihood.input_shape)
         self.prior = spec.prior.build(spec.model.prior_latent(spec), spec.event_shape)
 
@@ -173,6 +178,8 @@ class LatentModule(nn.Module, abc.ABC):
         """
         self.log_unit.copy_(unit.log()[tuple(map(slice, self.likelihood.unit_shape))])
         self.likelihood.calibrate(mean, unit, rows)
+        if self.missingness is not None:
+            self.missingness.calibrate(rows)
         with torch.no_grad():
             shown, _ = self.likelihood.represent(rows, ~rows.isnan())
         # All rows are known to ``mean``, unless the encoder sees them as something else.
@@ -189,6 +196,7 @@ class LatentModule(nn.Module, abc.ABC):
     def _log_px(self, batch: Batch, p: Distribution, noise: rng.Noise | None = None) -> Tensor:
         """Log-density of the observed cells in data units, summed, for p (K, B, *event).
 
+        Where the model describes which cells are observed, the log-probability of that is added.
         Where steps depend on hidden ones before them, these are drawn from the noise, so that the
         exponential of what is returned has the right mean. In training, and without noise, the
         decoder is told that they are unknown, which is fast and an approximation.
@@ -201,7 +209,11 @@ class LatentModule(nn.Module, abc.ABC):
                 return self._fill(Batch(x, batch.mask), p, noise)[1]
             p = p.given(x, batch.mask, noise)
         p = self.likelihood.adapt(p, x, batch.mask)
-        return self._sum(p.log_prob(x), x, batch.mask)
+        log_px = self._sum(p.log_prob(x), x, batch.mask)
+        if self.missingness is None:
+            return log_px
+        log_ps: Tensor = self.missingness(p, x, batch.mask)
+        return log_px + log_ps
 
     def _sum(self, log_px: Tensor, x: Tensor, mask: Tensor | None) -> Tensor:
         """Sum log-densities (K, B, *event) over the cells that count, in data units."""
@@ -230,9 +242,18 @@ class LatentModule(nn.Module, abc.ABC):
     def hidden(self, batch: Batch, z: Tensor) -> Distribution:
         """p(hidden cells | observed cells, z) for z (..., d), if the model is not autoregressive.
 
-        It is p(x | z), but for what the likelihood knows to be observed.
+        It is p(x | z), but for what the likelihood knows to be observed, and for what it says of
+        a cell that it is hidden.
         """
-        return self.likelihood.conditioned(self.generate(z), batch.x)
+        p = self.likelihood.conditioned(self.generate(z), batch.x)
+        return p if self.missingness is None else self.missingness.conditioned(p)
+
+    def log_hidden(self, batch: Batch, z: Tensor, target: Batch) -> Tensor:
+        """Log-density of the target's observed cells, hidden in the batch, given z (K, B, d).
+
+        Shape (K, B), in data units.
+        """
+        return self._sum(self.hidden(batch, z).log_prob(target.x), target.x, target.mask)
 
     def fill(self, batch: Batch, z: Tensor, noise: rng.Noise) -> tuple[Tensor, Tensor]:
         """Draw the hidden cells given z (K, B, d), each given what is then known before it.
