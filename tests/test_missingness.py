@@ -661,7 +661,7 @@ def test_hidden_cells_are_scored_as_the_imputer_takes_them():
         core.module.missingness.raw_slope.fill_(-0.3)
     after = imputer.score_samples(X, rate=0.4)
     seed = imputer._seed
-    first = np.random.default_rng([seed, 7]).random(X.shape) < 0.4
+    first = imputer._members.chosen(X, 0.4, seed)
     hidden = first & ~np.isnan(X)
     changed = hidden[:, 0]
     assert (before[changed] != after[changed]).all()
