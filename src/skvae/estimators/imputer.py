@@ -75,10 +75,11 @@ class VAEImputer(TransformerMixin, TableFace):  # type: ignore[misc]
         is hidden, so that it knows patterns of holes that the table does not have
         (`skvae.objectives.WakePhase`); 0 for not.
     n_samples : int, default=256
-        Importance samples per row to begin with. Rows whose weights rest on fewer than
-        ``effective_samples`` get more, up to ``max_samples``.
+        Importance samples per row to begin with.
     effective_samples : float, default=50
+        Rows whose weights rest on fewer samples than this get more.
     max_samples : int, default=8192
+        How many a row gets at most.
     max_epochs, batch_size, learning_rate, device, random_state, verbose
         As in `VAE`. By default, training takes about 5,000 updates.
 
