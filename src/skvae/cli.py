@@ -38,9 +38,8 @@ EXAMPLES = """Examples:
   skvae fit photos/ -o model.safetensors --image-size 64 64 --divide-by 255
   skvae transform model.safetensors table.csv > latent.csv
   skvae sample model.safetensors -n 100 -o new.csv
-  skvae impute holes.csv -o full.csv       any columns: numbers, words, dates
-  skvae impute holes.csv -o full.csv --n-imputations 20 --save-model m.safetensors
-  skvae impute new.csv -o new-full.csv --model m.safetensors
+  skvae impute holes.csv -o full.csv --save-model imputer.safetensors
+  skvae impute imputer.safetensors new.csv -o drawn.csv --n-imputations 20
   skvae score model.safetensors held-out.csv --json
 
 DATA is a file (.npy, .npz, .parquet, .csv, .tsv, IDX), a folder of .npy files,

@@ -26,7 +26,7 @@ from skvae._options import (
     print_text,
     with_estimator_flags,
 )
-from skvae.estimators import VAE, load
+from skvae.estimators import VAE, VAEImputer, load
 from skvae.estimators._base import to_json
 from skvae.evaluation import LikelihoodReport
 from skvae.exceptions import ParameterError
@@ -180,17 +180,8 @@ def info(
     options: Options = Options(),
 ) -> None:
     """Describe a model file."""
-    vae = load(model)
-    facts = {
-        "estimator": type(vae).__name__,
-        "event_shape": list(vae.event_shape_),
-        "n_components": vae.n_components,
-        "likelihood": vae.likelihood_.to_json(),
-        "n_epochs": vae.n_iter_,
-        "history": vae.history_[-1] if len(vae.history_) else {},
-        "feature_names": columns_of(vae),
-        "parameters": {k: to_json(k, v) for k, v in vae.get_params().items()},
-    }
+    loaded = load(model)
+    facts = _facts_of_imputer(loaded) if isinstance(loaded, VAEImputer) else _facts(loaded)
     if options.json:
         print_json(**facts)
     else:
@@ -259,6 +250,33 @@ def _diagnostics(report: LikelihoodReport) -> str:
             f"{report.aggregate_kl:.4f}"
         )
     return "".join(f"{line}\n" for line in lines)
+
+
+def _facts(vae: VAE) -> dict[str, Any]:
+    return {
+        "estimator": type(vae).__name__,
+        "event_shape": list(vae.event_shape_),
+        "n_components": vae.n_components,
+        "likelihood": vae.likelihood_.to_json(),
+        "n_epochs": vae.n_iter_,
+        "history": vae.history_[-1] if len(vae.history_) else {},
+        "feature_names": columns_of(vae),
+        "parameters": {k: to_json(k, v) for k, v in vae.get_params().items()},
+    }
+
+
+def _facts_of_imputer(imputer: VAEImputer) -> dict[str, Any]:
+    columns = imputer.schema_.columns
+    params = imputer.get_params()
+    del params["kinds"], params["likelihoods"], params["missing_values"]
+    return {
+        "estimator": type(imputer).__name__,
+        "kinds": {str(column.name): column.kind for column in columns},
+        "missing_values": imputer.schema_.missing_values,
+        "n_epochs": [len(history) for history in imputer.history_],
+        "history": [history[-1] for history in imputer.history_],
+        "parameters": {k: to_json(k, v) for k, v in params.items()},
+    }
 
 
 def _check_resume(directory: str | None, resume: bool) -> None:

@@ -296,15 +296,16 @@ def _old(
     if not is_missing(mark):
         imputer.schema_ = replace(imputer.schema_, missing_values=mark)
     schema = imputer.schema_
-    by_place = schema.container == "numpy"
-    names = source.names if by_place else [column.name for column in schema.columns]
-    families = {
-        str(name): _family(column) for name, column in zip(names, schema.columns, strict=False)
-    }
+    if schema.container == "numpy":
+        raise ParameterError(
+            "The model was trained on an array, whose columns have no names to compare with those "
+            "of a file. Train it on a data frame."
+        )
+    families = {str(column.name): _family(column) for column in schema.columns}
     frame = source.frame(families, schema.missing_values)
     schema.check(frame)
-    if not by_place:
-        frame = nw.from_native(frame, eager_only=True).select(names).to_native()
+    names = [column.name for column in schema.columns]
+    frame = nw.from_native(frame, eager_only=True).select(names).to_native()
     filling = Filling(source, frame, imputer, schema)
     filling.describe(options)
     return filling
