@@ -224,7 +224,7 @@ def test_json_has_the_table_where_there_is_no_file(folder):
     assert len(content["values"]) == 150
     assert content["values"][1][:3] == [1, "seen near, path 2", 4.7]
     assert content["values"][75][:2] == [2, None]
-    assert content["values"][76][4:8] == ["setosa", False, "low", "2021-03-03"]
+    assert content["values"][77][4:8] == ["setosa", False, "low", "2021-05-05"]
 
 
 def test_parquet_goes_in_and_out_with_its_types(folder, tmp_path):
@@ -248,6 +248,24 @@ def test_parquet_goes_in_and_out_with_its_types(folder, tmp_path):
     stacked = pd.read_parquet(tmp_path / "drawn.parquet")
     assert stacked.columns.tolist() == ["imputation", *HEADER]
     assert stacked["imputation"].tolist() == [1] * 75 + [2] * 75
+
+
+def test_text_goes_to_parquet_and_parquet_to_text(folder, tmp_path):
+    arguments = ("impute", folder / "m.safetensors")
+    skvae(*arguments, folder / "holes.csv", "-o", "full.parquet", "-q", cwd=tmp_path)
+    full = pd.read_parquet(tmp_path / "full.parquet", dtype_backend="numpy_nullable")
+    expected = load(folder / "m.safetensors").transform(as_frame(folder))
+    for name in HEADER[1:]:
+        assert full[name].tolist() == expected[name].tolist()
+    assert full["note"].isna().sum() == sum(is_hole(i, 0) for i in range(75))
+    done = skvae(*arguments, "full.parquet", "-o", "full.tsv", "--json", cwd=tmp_path)
+    assert json.loads(done.stdout)["filled"] == {}
+    assert done.stderr.splitlines()[-3].startswith("filled in: 0 cells")
+    rows = rows_of((tmp_path / "full.tsv").read_text(), "\t")
+    assert rows[0] == HEADER
+    assert [row[4] for row in rows[1:]] == [str(wide) for wide in expected["wide"]]
+    seen = pd.to_datetime([row[7] for row in rows[1:]])
+    assert seen.tolist() == expected["seen"].tolist()
 
 
 def test_a_model_reads_columns_as_those_it_was_trained_on(tmp_path):
@@ -300,10 +318,10 @@ def test_further_marks_of_missing_cells(tmp_path):
     again = json.loads(skvae("impute", "m", "x.csv", "--json", "-q", cwd=tmp_path).stdout)
     assert again["values"] == content["values"]
     other = ("impute", "m", "x.csv", "--missing-values", "1.5", "--json", "-q")
-    assert json.loads(skvae(*other, cwd=tmp_path).stdout)["missing"] == {"u": 5}
+    assert json.loads(skvae(*other, cwd=tmp_path).stdout)["missing"] == {"u": 6}
     pd.read_csv(tmp_path / "x.csv").to_parquet(tmp_path / "x.parquet")
     other = ("impute", "m", "x.parquet", "--missing-values", "1.5", "--json", "-q")
-    assert json.loads(skvae(*other, cwd=tmp_path).stdout)["missing"] == {"u": 5}
+    assert json.loads(skvae(*other, cwd=tmp_path).stdout)["missing"] == {"u": 6}
 
 
 def test_kinds_of_every_form(tmp_path):
@@ -313,7 +331,7 @@ def test_kinds_of_every_form(tmp_path):
     declared = ("zip=categorical", "grade=ordinal:3,2,1,0", "share=bounded:0,1", "p=positive")
     flags = [part for one in (*declared, "q=ordinal") for part in ("--kind", one)]
     skvae("impute", "x.csv", "-o", "y.csv", "--save-model", "m", "-q", *flags, *FAST,
-          "--likelihood", "p=gamma", cwd=tmp_path)  # fmt: skip
+          "--likelihood", "p=log_normal", cwd=tmp_path)  # fmt: skip
     imputer = load(tmp_path / "m")
     columns = {c.name: c for c in imputer.schema_.columns}
     assert columns["zip"].levels == ("01", "02", "03")
@@ -321,7 +339,7 @@ def test_kinds_of_every_form(tmp_path):
     assert (columns["share"].low, columns["share"].high) == (0.0, 1.0)
     assert columns["p"].kind == "positive"
     assert columns["q"].levels == tuple(range(9))
-    assert imputer.likelihoods == {"p": "gamma"}
+    assert imputer.likelihoods == {"p": "log_normal"}
     filled = rows_of((tmp_path / "y.csv").read_text())[6]
     assert filled[0] in ("01", "02", "03")
     assert filled[1] in "0123"
@@ -427,7 +445,7 @@ def test_parameters_of_the_imputer_are_flags_with_help():
         (("holes.csv", "--kind", "length"), 2, "--kind must be NAME=KIND"),
         (("holes.csv", "--kind", "petal=bounded:0,top"), 2, "needs two finite bounds"),
         (("holes.csv", "--kind", "petal=datetime"), 3, "is not an ISO date"),
-        (("holes.csv", "--kind", "species=count"), 3, "line 3, column 'species': 'setosa' is not"),
+        (("holes.csv", "--kind", "species=count"), 3, "line 2, column 'species': 'setosa' is not"),
         (("holes.csv", "--likelihood", "real"), 2, "--likelihood must be NAME=LIKELIHOOD"),
         (("holes.csv", "--n-imputations", "0"), 2, "--n-imputations must be an integer >= 1"),
         (("numbered.csv", "--n-imputations", "2"), 3, "has a column 'imputation'"),

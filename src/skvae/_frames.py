@@ -7,6 +7,7 @@ import importlib
 import io
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO, TypeAlias
@@ -276,7 +277,7 @@ def _read(path: Path) -> tuple[list[str], list[list[str]], list[int]]:
     ]
     if not names:
         raise DataError(f"{path} is empty.")
-    if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
+    if twice := [name for name, n in Counter(names).items() if n > 1]:
         raise DataError(f"{path}: columns with the same name: {', '.join(map(repr, twice))}.")
     if all(_is_number(name) for name in names):
         raise DataError(

@@ -79,7 +79,7 @@ def impute(
         int | None,
         Parameter(
             help="Draw so many completed tables, below each other with their number in a first "
-            "column, instead of one of the most likely values."
+            "column, instead of one with what is expected of each cell."
         ),
     ] = None,
     kind: Annotated[
@@ -301,10 +301,11 @@ def _old(
             "The model was trained on an array, whose columns have no names to compare with those "
             "of a file. Train it on a data frame."
         )
+    names = [column.name for column in schema.columns]
+    if set(names) != set(source.names):
+        schema.check(source.frame({}))  # which says what columns are missing, whatever they hold
     families = {str(column.name): _family(column) for column in schema.columns}
     frame = source.frame(families, schema.missing_values)
-    schema.check(frame)
-    names = [column.name for column in schema.columns]
     frame = nw.from_native(frame, eager_only=True).select(names).to_native()
     filling = Filling(source, frame, imputer, schema)
     filling.describe(options)
