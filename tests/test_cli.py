@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from skvae import VAE, cli, commands, load
+from skvae import VAE, _options, cli, load
 
 FAST = ("--max-epochs", "2", "--hidden-layer-sizes", "8", "--random-state", "0", "--quiet")
 
@@ -89,7 +89,7 @@ def test_every_estimator_parameter_is_a_flag_with_help():
     for name in VAE().get_params():
         assert f"--{name.replace('_', '-')}" in out
     assert "Number of latent dimensions." in out
-    helps = commands._parameter_docs(VAE)
+    helps = _options.parameter_docs(VAE)
     assert set(helps) == set(VAE().get_params())
     assert all(len(text) > 8 for text in helps.values())
 

@@ -38,7 +38,8 @@ EXAMPLES = """Examples:
   skvae fit photos/ -o model.safetensors --image-size 64 64 --divide-by 255
   skvae transform model.safetensors table.csv > latent.csv
   skvae sample model.safetensors -n 100 -o new.csv
-  skvae impute model.safetensors holes.csv -o full.csv
+  skvae impute holes.csv -o full.csv --save-model imputer.safetensors
+  skvae impute imputer.safetensors new.csv -o drawn.csv --n-imputations 20
   skvae score model.safetensors held-out.csv --json
 
 DATA is a file (.npy, .npz, .parquet, .csv, .tsv, IDX), a folder of .npy files,
@@ -53,11 +54,13 @@ COMMANDS = {
     "fit": "Train a model on DATA and save it.",
     "transform": "Encode DATA: posterior means, one row of latent coordinates per row.",
     "sample": "Draw new rows from a model.",
-    "impute": "Fill in the missing cells of DATA (empty or NaN).",
+    "impute": "Fill in the missing cells of DATA, a table with columns of any kind.",
     "score": "Held-out log-likelihood of DATA, in nats per row.",
     "info": "Describe a model file.",
     "demo": "Train on real images and write a report with pictures and figures.",
 }
+
+MODULES = {"impute": "skvae.impute_command"}  # of the others it is skvae.commands
 
 app = App(
     name="skvae",
@@ -69,7 +72,7 @@ app = App(
 )
 for _name, _help in COMMANDS.items():
     # By name, so that `skvae --help` need not import torch.
-    app.command(f"skvae.commands:{_name}", name=_name, help=_help)
+    app.command(f"{MODULES.get(_name, 'skvae.commands')}:{_name}", name=_name, help=_help)
 
 EXIT_CODES: tuple[tuple[type[BaseException], int], ...] = (
     (MissingExtraError, 1),

@@ -1,203 +1,43 @@
 """What each command of the command line does. Importing this module does not import torch."""
 
 import functools
-import inspect
-import json as json_module
-import operator
-import re
-import sys
 import time
-import types
-import typing
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from itertools import chain
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
-from cyclopts import Group, Parameter
-from numpy.typing import NDArray
+from cyclopts import Parameter
 
-from skvae import datasets, files
-from skvae._atomic import write_atomically
-from skvae._lines import has_lines, read_lines, to_lines
-from skvae._rows import Divided
-from skvae._writers import writing
-from skvae.estimators import VAE, load
+from skvae import files
+from skvae._options import (
+    Data,
+    DivideBy,
+    ImageOptions,
+    Model,
+    Options,
+    ResultOptions,
+    check_target,
+    columns_of,
+    described,
+    load_data,
+    print_json,
+    print_text,
+    with_estimator_flags,
+)
+from skvae.estimators import VAE, VAEImputer, load
 from skvae.estimators._base import to_json
 from skvae.evaluation import LikelihoodReport
-from skvae.exceptions import DataError, ParameterError
-from skvae.sequences import count_missing
+from skvae.exceptions import ParameterError
 
 if TYPE_CHECKING:
     from skvae.distributed import World
 
-__all__ = ["demo", "fit", "impute", "info", "sample", "score", "transform"]
-
-Data = Annotated[
-    str,
-    Parameter(
-        help="A data file, a folder of files, or a named data set such as mnist:test; sequences "
-        "are in .txt or .jsonl, one on each line."
-    ),
-]
-Model = Annotated[Path, Parameter(help="A model file that `skvae fit` wrote.")]
-DivideBy = Annotated[
-    float, Parameter(help="Divide all values of a file by this, for example 255 for images.")
-]
-
-SCHEMA_VERSION = 1
+__all__ = ["demo", "fit", "info", "sample", "score", "transform"]
 
 
-@Parameter(name="*")
-@dataclass(frozen=True)
-class ImageOptions:
-    """Flags for folders of images."""
-
-    image_size: Annotated[
-        tuple[int, int] | None,
-        Parameter(
-            negative=(), help="Height and width to which the images of a folder are resized."
-        ),
-    ] = None
-    image_mode: Annotated[
-        Literal["L", "RGB"] | None,
-        Parameter(help="Read images as grey (L) or colour; without this, as they are."),
-    ] = None
-    skip_unreadable: Annotated[
-        bool, Parameter(negative=(), help="Leave out images that cannot be read, and count them.")
-    ] = False
-
-    def open(self, path: Path) -> files.Rows | None:
-        """Return what may be larger than memory; with a flag given, it must be images."""
-        if self == ImageOptions():
-            return files.stream_of(path)
-        on_error: Literal["raise", "skip"] = "skip" if self.skip_unreadable else "raise"
-        return files.open_images(path, self.image_size, self.image_mode, on_error)
-
-
-@Parameter(name="*")
-@dataclass(frozen=True)
-class Options:
-    """Flags of every command."""
-
-    force: Annotated[bool, Parameter(negative=(), help="Replace an existing file.")] = False
-    json: Annotated[
-        bool, Parameter(negative=(), help="Print one JSON object, also for errors.")
-    ] = False
-    quiet: Annotated[bool, Parameter(name=["--quiet", "-q"], negative=(), help="No messages.")] = (
-        False
-    )
-    debug: Annotated[bool, Parameter(negative=(), help="Show the traceback of an error.")] = False
-
-    def say(self, message: str) -> None:
-        """Write a message to standard error."""
-        if not self.quiet:
-            sys.stderr.write(message + "\n")
-            sys.stderr.flush()
-
-
-@Parameter(name="*")
-@dataclass(frozen=True)
-class ResultOptions(Options):
-    """Flags of commands whose result is a table."""
-
-    output: Annotated[
-        Path | None,
-        Parameter(
-            name=["--output", "-o"], help="File for the result; standard output if not given."
-        ),
-    ] = None
-
-    def deliver_blocks(self, blocks: Iterator[NDArray[Any]], n: int, columns: list[str]) -> None:
-        """Write a table of n rows that is never in memory as a whole."""
-        if self.output is not None:
-            with writing(self.output, n, columns, overwrite=self.force) as write:
-                for block in blocks:
-                    write(block)
-            self.say(f"wrote {self.output}: {n} × {len(columns)} values")
-            if self.json:
-                _print_json(output=str(self.output), shape=[n, len(columns)])
-        elif self.json:
-            self.deliver(np.concatenate(list(blocks)), columns)
-        else:
-            for i, block in enumerate(blocks):
-                files.write_text(sys.stdout, block, columns, header=i == 0)
-
-    def deliver_sequences(self, sequences: list[Any]) -> None:
-        """Write sequences to the file, or to standard output, one on each line."""
-        if self.output is not None:
-            content = to_lines(sequences, self.output.name).encode()
-            write_atomically(self.output, content, overwrite=self.force)
-            self.say(f"wrote {self.output}: {len(sequences)} sequences")
-            if self.json:
-                _print_json(output=str(self.output), n_sequences=len(sequences))
-        elif self.json:
-            lines = to_lines(sequences, "lines.jsonl").splitlines()
-            _print_json(sequences=[json_module.loads(line) for line in lines])
-        else:
-            _print(to_lines(sequences, ""))
-
-    def deliver(self, values: NDArray[Any], columns: list[str] | None) -> None:
-        """Write a table to the file, or to standard output as CSV or JSON."""
-        if self.output is not None and self.output.suffix.lower() == ".parquet":
-            flat = values.reshape(-1, values.shape[-1])
-            names = columns or [f"x{i}" for i in range(flat.shape[1])]
-            self.deliver_blocks(iter([flat]), len(flat), names)
-        elif self.output is not None:
-            content = files.to_bytes(values, columns, self.output.name)
-            write_atomically(self.output, content, overwrite=self.force)
-            self.say(f"wrote {self.output}: {' × '.join(map(str, values.shape))} values")
-            if self.json:
-                _print_json(output=str(self.output), shape=list(values.shape))
-        elif self.json:
-            _print_json(columns=columns, shape=list(values.shape), values=values.tolist())
-        else:
-            flat = values.reshape(-1, values.shape[-1]) if values.ndim == 3 else values
-            files.write_text(sys.stdout, flat, columns)
-
-
-def _with_estimator_flags(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command a flag for each parameter of the estimator, with its default and its help.
-
-    The estimator's signature and docstring are the only place where parameters are written down.
-    """
-    signature = inspect.signature(function)
-    own = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
-    hints = typing.get_type_hints(VAE.__init__)
-    helps = _parameter_docs(VAE)
-    group = Group.create_ordered("Parameters of the estimator")
-    for name, parameter in inspect.signature(VAE).parameters.items():
-        flag = Parameter(help=helps[name], group=group, consume_multiple=True, show_choices=False)
-        annotation = operator.getitem(Annotated, (_flag_type(hints[name]), flag))
-        own.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=annotation))
-    function.__signature__ = signature.replace(parameters=own)  # type: ignore[attr-defined]
-    return function
-
-
-def _flag_type(hint: Any) -> Any:
-    """Keep what can be typed on a command line: numbers, words, tuples."""
-    union = typing.get_origin(hint) in (typing.Union, types.UnionType)
-    choices = typing.get_args(hint) if union else (hint,)
-    typed = [
-        t
-        for t in choices
-        if t in (int, float, bool, str, type(None)) or typing.get_origin(t) in (tuple, Literal)
-    ]
-    return typing.Union[tuple(typed)]  # noqa: UP007
-
-
-def _parameter_docs(estimator: type) -> dict[str, str]:
-    """First sentence of each parameter in a numpydoc docstring."""
-    text = inspect.getdoc(estimator) or ""
-    section = text.split("Parameters\n----------\n")[1].split("\nAttributes\n")[0]
-    found = re.findall(r"^(\w+) : .*\n((?:    .*\n?)+)", section, re.MULTILINE)
-    clean = {name: " ".join(body.replace("``", "").split()) for name, body in found}
-    return {name: re.split(r"(?<=[.])\s", body)[0] for name, body in clean.items()}
-
-
-@_with_estimator_flags
+@with_estimator_flags(VAE)
 def fit(
     data: Data,
     /,
@@ -219,7 +59,7 @@ def fit(
     with joined() as world:
         if not world.is_main:
             options = replace(options, quiet=True, json=False)
-        load = functools.partial(_load, data, divide_by, options, images)
+        load = functools.partial(load_data, data, divide_by, options, images)
         _fit(world, load, data, output, resume, options, parameters)
 
 
@@ -232,7 +72,7 @@ def _fit(
     options: Options,
     parameters: dict[str, Any],
 ) -> None:
-    world.from_main(lambda: _check_target(output, options.force))
+    world.from_main(lambda: check_target(output, options.force))
     world.from_main(lambda: _check_resume(parameters.get("checkpoint"), resume))
     X, event_shape = load()
     if event_shape is not None and parameters.get("channels_last"):
@@ -241,14 +81,14 @@ def _fit(
         parameters["event_shape"] = event_shape
     if not options.quiet:
         parameters["verbose"] = max(1, parameters.get("verbose", 0))
-    options.say(f"training on {_described(X)}")
+    options.say(f"training on {described(X)}")
     start = time.perf_counter()
     vae = VAE(**parameters).fit(X)
     world.from_main(lambda: vae.save(output, overwrite=options.force))
     seconds = time.perf_counter() - start
     last = vae.history_[-1] if len(vae.history_) else {}
     if options.json:
-        _print_json(
+        print_json(
             model=str(output),
             likelihood=vae.likelihood_.to_json(),
             n_epochs=vae.n_iter_,
@@ -272,9 +112,9 @@ def transform(
     options: ResultOptions = ResultOptions(),
 ) -> None:
     """Encode DATA: posterior means, one row of latent coordinates per row."""
-    _check_target(options.output, options.force)
+    check_target(options.output, options.force)
     vae = load(model)
-    X, _ = _load(data, divide_by, options, images)
+    X, _ = load_data(data, divide_by, options, images)
     names = list(vae.get_feature_names_out())
     if isinstance(X, files.Rows):
         options.deliver_blocks(map(vae.transform, X.split()), len(X), names)
@@ -295,40 +135,13 @@ def sample(
     options: ResultOptions = ResultOptions(),
 ) -> None:
     """Draw new rows from a model."""
-    _check_target(options.output, options.force)
+    check_target(options.output, options.force)
     vae = load(model)
     rows = vae.sample(n_samples, kind=kind, random_state=random_state)
     if isinstance(rows, list):
         options.deliver_sequences(rows)
     else:
-        options.deliver(np.asarray(rows), _columns(vae))
-
-
-def impute(
-    model: Model,
-    data: Data,
-    /,
-    *,
-    n_draws: Annotated[
-        int | None, Parameter(help="Draws from p(missing | observed) instead of their mean.")
-    ] = None,
-    n_samples: Annotated[int, Parameter(help="Importance samples per row.")] = 256,
-    random_state: Annotated[int | None, Parameter(help="Seed of the draws.")] = None,
-    divide_by: DivideBy = 1.0,
-    options: ResultOptions = ResultOptions(),
-) -> None:
-    """Fill in the missing cells of DATA (empty or NaN)."""
-    _check_target(options.output, options.force)
-    vae = load(model)
-    X = files.in_memory(_load(data, divide_by, options)[0])
-    sequences = isinstance(X, list)
-    missing = count_missing(X) if sequences else int(np.isnan(X.values).sum())
-    options.say(f"filling in {missing} missing cells of {_described(X)}")
-    filled = vae.impute(X, n_draws=n_draws, n_samples=n_samples, random_state=random_state)
-    if sequences:
-        options.deliver_sequences(filled if n_draws is None else list(chain(*filled)))
-    else:
-        options.deliver(filled, _columns(vae))
+        options.deliver(np.asarray(rows), columns_of(vae))
 
 
 def score(
@@ -342,17 +155,17 @@ def score(
     options: ResultOptions = ResultOptions(),
 ) -> None:
     """Held-out log-likelihood of DATA, in nats per row."""
-    _check_target(options.output, options.force)
+    check_target(options.output, options.force)
     vae = load(model)
-    X, _ = _load(data, divide_by, options, images)
+    X, _ = load_data(data, divide_by, options, images)
     report = vae.evaluate(X, n_samples=n_samples)
     if options.output is not None:
         rows = vae.score_samples(X, n_samples=n_samples)[:, None]
         replace(options, json=False).deliver(rows, ["log_likelihood"])
     if options.json:
-        _print_json(**report.to_dict())
+        print_json(**report.to_dict())
     else:
-        _print(
+        print_text(
             f"log-likelihood {report.log_likelihood:.4f} ± {report.standard_error:.4f} nats per "
             f"row ({report.n_rows} rows, {report.n_samples} importance samples)\n"
             f"ELBO {report.elbo:.4f} = reconstruction {report.reconstruction:.4f} "
@@ -367,21 +180,12 @@ def info(
     options: Options = Options(),
 ) -> None:
     """Describe a model file."""
-    vae = load(model)
-    facts = {
-        "estimator": type(vae).__name__,
-        "event_shape": list(vae.event_shape_),
-        "n_components": vae.n_components,
-        "likelihood": vae.likelihood_.to_json(),
-        "n_epochs": vae.n_iter_,
-        "history": vae.history_[-1] if len(vae.history_) else {},
-        "feature_names": _columns(vae),
-        "parameters": {k: to_json(k, v) for k, v in vae.get_params().items()},
-    }
+    loaded = load(model)
+    facts = _facts_of_imputer(loaded) if isinstance(loaded, VAEImputer) else _facts(loaded)
     if options.json:
-        _print_json(**facts)
+        print_json(**facts)
     else:
-        _print("".join(f"{name}: {value}\n" for name, value in facts.items()))
+        print_text("".join(f"{name}: {value}\n" for name, value in facts.items()))
 
 
 def demo(
@@ -419,10 +223,10 @@ def demo(
         verbose=int(not options.quiet),
     )
     if options.json:
-        _print_json(**metrics)
+        print_json(**metrics)
     else:
         imputation, few = metrics["imputation"], metrics["few_labels"]
-        _print(
+        print_text(
             f"test −log p(x): {metrics['test_nll_nats']:.2f} ± {metrics['test_nll_se']:.2f} nats\n"
             f"missing pixels, RMSE: {imputation['rmse']:.3f} "
             f"(mean image: {imputation['rmse_mean_fill']:.3f})\n"
@@ -448,53 +252,31 @@ def _diagnostics(report: LikelihoodReport) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-def _load(
-    data: str, divide_by: float, options: Options, images: ImageOptions = ImageOptions()
-) -> tuple[files.Table | files.Rows | list[Any], tuple[int, ...] | None]:
-    """Return rows or sequences, and the event shape where the source knows it."""
-    if not divide_by > 0:
-        raise ParameterError(f"--divide-by must be a number above 0; received {divide_by}.")
-    name, _, part = data.partition(":")
-    if name in datasets.NAMES and not Path(data).exists():
-        if part not in ("", "train", "test"):
-            raise ParameterError(
-                f"{data!r}: a named data set has the parts {name}:train and {name}:test."
-            )
-        found = datasets.load(name, progress=options.say)
-        rows = found.X_test if part == "test" else found.X_train
-        return files.Table(rows / np.float32(found.max_value)), found.event_shape
-    path = Path(data)
-    if not path.exists() and not path.suffix:
-        raise FileNotFoundError(
-            f"There is no data file {data!r}, and no data set of that name "
-            f"({', '.join(datasets.NAMES)})."
-        )
-    if has_lines(path):
-        if divide_by != 1:
-            raise ParameterError("--divide-by is for tables, not for sequences.")
-        return read_lines(path), None
-    stream = images.open(path)
-    if stream is not None:
-        return stream if divide_by == 1 else Divided(stream, divide_by), None
-    table = files.read(path)
-    if table.values.dtype.kind not in "biuf":
-        raise DataError(f"{path} holds {table.values.dtype}, but numbers are needed.")
-    if divide_by != 1:
-        table = files.Table(table.values / np.float32(divide_by), table.columns)
-    return table, None
+def _facts(vae: VAE) -> dict[str, Any]:
+    return {
+        "estimator": type(vae).__name__,
+        "event_shape": list(vae.event_shape_),
+        "n_components": vae.n_components,
+        "likelihood": vae.likelihood_.to_json(),
+        "n_epochs": vae.n_iter_,
+        "history": vae.history_[-1] if len(vae.history_) else {},
+        "feature_names": columns_of(vae),
+        "parameters": {k: to_json(k, v) for k, v in vae.get_params().items()},
+    }
 
 
-def _described(X: files.Table | files.Rows | list[Any]) -> str:
-    if isinstance(X, list):
-        return f"{len(X)} sequences"
-    event = X.event_shape if isinstance(X, files.Rows) else X.values.shape[1:]
-    n = len(X) if isinstance(X, files.Rows) else len(X.values)
-    return f"{n} rows of {int(np.prod(event))} features"
-
-
-def _columns(vae: VAE) -> list[str] | None:
-    names = getattr(vae, "feature_names_in_", None)
-    return None if names is None else [str(n) for n in names]
+def _facts_of_imputer(imputer: VAEImputer) -> dict[str, Any]:
+    columns = imputer.schema_.columns
+    params = imputer.get_params()
+    del params["kinds"], params["likelihoods"], params["missing_values"]
+    return {
+        "estimator": type(imputer).__name__,
+        "kinds": {str(column.name): column.kind for column in columns},
+        "missing_values": imputer.schema_.missing_values,
+        "n_epochs": [len(history) for history in imputer.history_],
+        "history": [history[-1] for history in imputer.history_],
+        "parameters": {k: to_json(k, v) for k, v in params.items()},
+    }
 
 
 def _check_resume(directory: str | None, resume: bool) -> None:
@@ -506,23 +288,3 @@ def _check_resume(directory: str | None, resume: bool) -> None:
             f"{directory} holds the state of a fit that was ended early. Pass --resume to go on "
             "from there, or delete it to begin again."
         )
-
-
-def _check_target(output: Path | None, force: bool) -> None:
-    """Fail before the work, not after it."""
-    if output is None:
-        return
-    if output.exists() and not force:
-        raise FileExistsError(f"{output} exists. Pass --force to replace it.")
-    if not output.parent.is_dir():
-        raise FileNotFoundError(
-            f"Cannot write {output}: the directory {output.parent} does not exist."
-        )
-
-
-def _print(text: str) -> None:
-    sys.stdout.write(text)
-
-
-def _print_json(**content: Any) -> None:
-    sys.stdout.write(json_module.dumps({"schema_version": SCHEMA_VERSION, **content}) + "\n")

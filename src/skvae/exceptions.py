@@ -78,10 +78,11 @@ class DistributedError(SkvaeError, RuntimeError):
 class MissingExtraError(SkvaeError, ImportError):
     """An optional dependency is not installed; the message names the pip command."""
 
-    def __init__(self, package: str, extra: str) -> None:
+    def __init__(self, package: str, extra: str = "") -> None:
+        wanted = f"'scikit-vae[{extra}]'" if extra else package
         super().__init__(
             f"This needs the package {package!r}, which is not installed. "
-            f"Install it with: pip install 'scikit-vae[{extra}]'"
+            f"Install it with: pip install {wanted}"
         )
 
 

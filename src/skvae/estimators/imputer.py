@@ -94,10 +94,11 @@ class VAEImputer(TransformerMixin, TableFace):  # type: ignore[misc]
         a flexible decoder may explain the holes in its own way; ``network=networks.Table(())``,
         a linear one, is more robust. `sensitivity` is the safer tool.
     n_samples : int, default=256
-        Draws per row to begin with. Rows whose weights rest on fewer than
-        ``effective_samples`` get more, up to ``max_samples``.
+        Draws per row to begin with.
     effective_samples : float, default=20
+        Rows whose weights rest on fewer samples than this get more.
     max_samples : int, default=1024
+        How many a row gets at most.
     max_epochs, batch_size, learning_rate, device, random_state, verbose
         As in `VAE`. By default, training takes about 2,500 updates of 64 rows.
 
