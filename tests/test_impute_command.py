@@ -413,7 +413,7 @@ def test_parameters_of_the_imputer_are_flags_with_help():
     untyped = {"kinds", "likelihoods", "model"}  # of the last, the flag is a file
     for name in VAEImputer().get_params().keys() - untyped:
         assert f"--{name.replace('_', '-')}" in out
-    assert "Importance samples per row to begin with." in out
+    assert "Draws per row to begin with." in out
     assert "Peak learning rate of Adam." in out
 
 
