@@ -27,7 +27,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-
 from benchmarks.imputers import METHODS
 from benchmarks.tables import TABLES, load
 

@@ -10,7 +10,6 @@ import sys
 import time
 
 import numpy as np
-
 from benchmarks.contenders import machine
 
 CASES = {
