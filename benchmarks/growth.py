@@ -21,8 +21,8 @@ import time
 from pathlib import Path
 
 import numpy as np
-from benchmarks.contenders import Peak
 
+from benchmarks.contenders import Peak
 from skvae import VAE
 
 RESULTS = Path(__file__).parent / "results" / "growth.json"

@@ -27,6 +27,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+
 from benchmarks.imputers import METHODS
 from benchmarks.tables import TABLES, load
 

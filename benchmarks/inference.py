@@ -19,9 +19,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from benchmarks.contenders import HIDDEN, LATENT, LAYERS, D, Peak, machine, pythae_trainer, quiet
 
 import skvae
+from benchmarks.contenders import HIDDEN, LATENT, LAYERS, D, Peak, machine, pythae_trainer, quiet
 from skvae import VAE, datasets
 from skvae.importance import LATENTS_PER_CALL
 

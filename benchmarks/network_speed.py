@@ -15,10 +15,10 @@ import time
 
 import numpy as np
 import torch
-from benchmarks.contenders import machine
 from torch import nn
 from torch.nn import functional as F
 
+from benchmarks.contenders import machine
 from skvae import VAE, likelihoods, networks
 
 BATCH, LATENT, CHANNELS, HIDDEN, CODES, STEPS = 128, 20, 32, 256, 30, 30

@@ -25,9 +25,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from benchmarks.density import SHARED, scores
 
 import skvae
+from benchmarks.density import SHARED, scores
 from skvae import VAE, datasets, models, networks, priors
 from skvae.likelihoods.images import bits_per_dim
 

@@ -11,8 +11,8 @@ import argparse
 import datetime
 
 import numpy as np
-from benchmarks.contenders import machine
 
+from benchmarks.contenders import machine
 from skvae import VAE
 
 # features, hidden units in each of two layers, rows

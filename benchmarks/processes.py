@@ -14,8 +14,8 @@ import subprocess
 import sys
 
 import numpy as np
-from benchmarks.contenders import machine, ours
 
+from benchmarks.contenders import machine, ours
 from skvae import datasets
 
 CASES = {"1 process, 1 thread": (1, 1), "1 process, 2 threads": (1, 2), "2 processes": (2, 1)}

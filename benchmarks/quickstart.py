@@ -16,10 +16,10 @@ import time
 
 import numpy as np
 import torch
-from benchmarks.contenders import PlainVAE
 from torch.utils.data import DataLoader, TensorDataset
 
 import skvae
+from benchmarks.contenders import PlainVAE
 from skvae import VAE, datasets
 from skvae.data import binarize_by_content
 

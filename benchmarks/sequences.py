@@ -25,8 +25,8 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
-from benchmarks.contenders import machine
 
+from benchmarks.contenders import machine
 from skvae import VAE, networks, objectives
 
 RESULTS = Path(__file__).parent / "results" / "sequences.json"

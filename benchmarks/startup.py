@@ -10,6 +10,7 @@ import sys
 import time
 
 import numpy as np
+
 from benchmarks.contenders import machine
 
 CASES = {

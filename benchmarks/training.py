@@ -23,6 +23,7 @@ from unittest import mock
 
 import numpy as np
 import torch
+
 from benchmarks.contenders import (
     CONTENDERS,
     HIDDEN,
@@ -33,7 +34,6 @@ from benchmarks.contenders import (
     pythae_trainer,
     quiet,
 )
-
 from skvae import VAE, callbacks, datasets, rng
 from skvae.data import binarize_by_content
 from skvae.evidence import Batch
