@@ -64,7 +64,8 @@ def test_help_is_fast_and_imports_no_torch():
         "except SystemExit as e: assert e.code == 0\n"
         "bad = {{'torch'{}}} & set(sys.modules); assert not bad, bad"
     )
-    for argument, also in (("'--help'", ", 'sklearn', 'numpy'"), ("'fit', '--help'", "")):
+    every = (("'--help'", ", 'sklearn', 'numpy'"), ("'fit', '-h'", ""), ("'impute', '-h'", ""))
+    for argument, also in every:
         done = subprocess.run(
             [sys.executable, "-c", code.format(argument, also)],
             capture_output=True,

@@ -299,6 +299,13 @@ def test_a_model_reads_columns_as_those_it_was_trained_on(tmp_path):
     assert float(rows[2][2]) == expected["x"][1] != np.rint(expected["x"][1])
     assert rows[1] == ["1", str(expected["n"][0]), "1", "true"]
     assert rows[3] == [expected["code"][2], "7", "2", str(expected["flag"][2]).lower()]
+    (tmp_path / "new.csv").write_text("x,code,flag,n\n,1,true,\n,01,false,\n")
+    rows = rows_of(skvae("impute", "m.safetensors", "new.csv", "-q", cwd=tmp_path).stdout)
+    expected = imputer.transform(
+        new[:2].assign(x=np.full(2, np.nan), n=pd.array([None, None], "Int64"))
+    )
+    assert [float(row[0]) for row in rows[1:]] == expected["x"].tolist()
+    assert [row[3] for row in rows[1:]] == [str(n) for n in expected["n"]]
 
 
 def test_further_marks_of_missing_cells(tmp_path):
@@ -481,6 +488,23 @@ def test_errors_have_codes_and_one_clear_message(folder, arguments, code, messag
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
     assert sorted(p.name for p in folder.iterdir()) == before
+
+
+def test_a_column_without_a_name_is_shown_as_such(tmp_path):
+    (tmp_path / "x.csv").write_text(",a\n" + "".join(f"{i},{i % 3}\n" for i in range(101)))
+    said = skvae("impute", "x.csv", *FAST, cwd=tmp_path).stderr
+    assert "  text (left as it is): ''\n" in said
+
+
+def test_long_lists_of_columns_are_cut(tmp_path):
+    names = [f"c{j}" for j in range(14)]
+    lines = [",".join(str((i + j) % 7 / 2) for j in range(14)) for i in range(20)]
+    lines[3] = "," * 13
+    (tmp_path / "x.csv").write_text("\n".join([",".join(names), *lines]) + "\n")
+    said = skvae("impute", "x.csv", *FAST, cwd=tmp_path).stderr
+    assert f"  real: {', '.join(names[:12])} and 2 more\n" in said
+    counts = ", ".join(f"{name} 1" for name in names[:12])
+    assert f"filled in: 14 cells ({counts} and 2 more)\n" in said
 
 
 def test_force_replaces(folder, tmp_path):

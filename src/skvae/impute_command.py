@@ -150,10 +150,10 @@ def impute(
     mark = np.nan if missing_values is None else _number(missing_values)
     if fitted is None:
         _refuse(given & {"n_draws", "divide_by"}, "A table with columns of any kind is completed")
-        filling = _new(source, mark, kind, likelihood, parameters, options)
+        filling = _trained(source, mark, kind, likelihood, parameters, options)
     else:
         _refuse(given - OF_FITTED, f"{model} holds a trained VAEImputer")
-        filling = _old(source, mark, fitted, parameters, options)
+        filling = _kept(source, mark, fitted, parameters, options)
     if save_model is not None:
         filling.imputer.save(save_model, overwrite=options.force)
         options.say(f"saved {save_model}")
@@ -203,7 +203,7 @@ class Filling:
             names = [name for name, found in self.kinds.items() if found == kind]
             left = " (left as it is)" if kind == "text" else ""
             if names:
-                options.say(f"  {kind}{left}: {_listed(names)}")
+                options.say(f"  {kind}{left}: {_listed(name or repr(name) for name in names)}")
 
     def deliver(
         self, tables: Sequence[Any], numbered: bool, options: ResultOptions, seconds: float
@@ -252,7 +252,7 @@ class Filling:
         return frame.select([*known, *added]).to_native()
 
 
-def _new(
+def _trained(
     source: TextTable | ParquetTable,
     mark: Any,
     kind: Sequence[str],
@@ -281,7 +281,7 @@ def _new(
     return filling
 
 
-def _old(
+def _kept(
     source: TextTable | ParquetTable,
     mark: Any,
     imputer: VAEImputer,
