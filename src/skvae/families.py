@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Bernoulli as TorchBernoulli
 from torch.distributions import Categorical, Distribution, Laplace, constraints
+from torch.distributions import StudentT as TorchStudentT
 from torch.nn import functional as F
 
 from skvae import distributions
@@ -464,7 +465,7 @@ def _(distribution: Laplace, shape: tuple[int, ...], noise: Noise) -> Tensor:
 
 
 @distributions.draw.register
-def _(distribution: StudentT, shape: tuple[int, ...], noise: Noise) -> Tensor:
+def _(distribution: StudentT | TorchStudentT, shape: tuple[int, ...], noise: Noise) -> Tensor:
     # Bailey, "Polar generation of random variates with the t-distribution", 1994
     df = distribution.df
     radius = open_unit(noise.uniform(shape, distribution.loc)).log()
