@@ -82,6 +82,8 @@ class Recipe:
             self, network=Conv(channels=16), epochs=max(10, self.epochs // 4),
             epochs_other=max(4, self.epochs_other // 4), n_importance=100, n_impute=200,
             batch_size=min(128, self.batch_size),
+            # With unit variance the posterior collapsed at once, however long the training.
+            squared_error=Gaussian(scale="global"),
         )  # fmt: skip
 
     def quick(self) -> Recipe:
