@@ -15,7 +15,13 @@ collect_ignore = [] if os.environ.get("SKVAE_TEST_CLUSTERS") == "1" else ["test_
 
 
 @pytest.fixture(autouse=True)
-def _global_generators_are_left_alone():
+def _one_start_for_each_test():
+    """What a test builds by hand must not depend on the tests before it."""
+    torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _global_generators_are_left_alone(_one_start_for_each_test):
     """No call of the library may touch a global random generator or a global torch switch."""
     state = torch.default_generator.get_state()
     numpy_state = np.random.get_state()  # noqa: NPY002

@@ -64,6 +64,11 @@ def built(likelihood, event):
         return likelihood.build(event).double()
 
 
+def count_ratio(h):
+    """The mean of a count relative to that of its column."""
+    return math.log1p(math.exp(15 * math.tanh(h / 15) if h < 0 else h)) / math.log(2)
+
+
 def ordinal_probabilities(h, n):
     """Equal frequencies at h = 0: cut points are the log-odds of k / n."""
     cuts = [math.log(k / (n - k)) for k in range(1, n)]
@@ -91,7 +96,7 @@ def test_every_cell_is_scored_by_its_own_likelihood():
             own[1][2] - np.logaddexp.reduce(own[1]),
             stats.norm(own[2][0], 1).logpdf(-1.1),
             -np.logaddexp(0, -own[3][0]),
-            stats.poisson(np.exp(15 * np.tanh(own[4][0] / 15))).logpmf(4),
+            stats.poisson(count_ratio(own[4][0])).logpmf(4),
             own[5][0] - np.logaddexp.reduce(own[5]),
             math.log(ordinal_probabilities(own[6][0], 4)[2]),
         ]
@@ -141,11 +146,10 @@ def test_the_mean_is_a_value_that_a_cell_may_have():
     h[1] = tensor([1.5, 2.0, 0.0, 1.0, 0.2, 0.0, 0.9, 0.0, -0.4, -1.0, 2.0])
     h[2, 10] = -3.0
     mean = module(h).mean
-    rate = 15 * math.tanh(1 / 15)
     expected = tensor(
         [
-            [0.5, 1.0, -2.0, 1.0, math.exp(rate), 2.0, 1.0],
-            [1.5, 2.0, 2.0, 0.0, math.exp(-rate), 0.0, 3.0],
+            [0.5, 1.0, -2.0, 1.0, count_ratio(1.0), 2.0, 1.0],
+            [1.5, 2.0, 2.0, 0.0, count_ratio(-1.0), 0.0, 3.0],
             [0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0],
         ]
     )
@@ -183,7 +187,7 @@ def test_draws_follow_the_parameters_of_each_column():
     p = torch.softmax(h[[2, 4, 6]], 0)
     q = torch.softmax(h[[3, 5, 7]], 0)
     ordinal = tensor(ordinal_probabilities(h[10].item(), 4))
-    rate = (15 * (h[9] / 15).tanh()).exp()
+    rate = tensor(count_ratio(h[9].item()))
     means = torch.stack(
         [h[0], p[1] + 2 * p[2], h[1], h[8].sigmoid(), rate, q[1] + 2 * q[2],
          (ordinal * torch.arange(4)).sum()]

@@ -264,14 +264,15 @@ def test_each_column_has_its_own_figures(found):
     assert "knn" in str(found)
 
 
-def test_the_figures_are_those_of_an_imputer_that_never_saw_the_cells(imputer):
+@pytest.mark.parametrize("calibrate", [False, True])
+def test_the_figures_are_those_of_an_imputer_that_never_saw_the_cells(calibrate):
     X = frame().drop(columns="name")
-    own = small(max_epochs=2).fit(X)
+    own = small(max_epochs=2, calibrate=calibrate).fit(X)
     before = own.transform(X)
     report = own.evaluate(X, 0.3, "mnar", random_state=3, compare=())
     pd.testing.assert_frame_equal(own.transform(X), before)
     hidden = make_missing(X, 0.3, "mnar", 3)
-    other = small(max_epochs=2, random_state=3).fit(X.mask(hidden))
+    other = small(max_epochs=2, calibrate=calibrate, random_state=3).fit(X.mask(hidden))
     filled = other.transform(X.mask(hidden))
     errors = []
     for j, name in enumerate("ab"):
@@ -297,13 +298,16 @@ def test_the_figures_are_those_of_an_imputer_that_never_saw_the_cells(imputer):
     values = own.schema_.encode(X)
     score, count = other._members.log_scores(values, hidden, other._sampler, other._seed)
     assert report.log_score == pytest.approx(score.sum() / count.sum(), rel=1e-9)
+    if calibrate:
+        assert (own._members.calibration.weight < 1).any()
+        return  # scores are those of the model, before its correction
     # With one cell of a row hidden, the score of a category is its log-loss.
     for j, name in enumerate("cd", 2):
         alone = np.zeros_like(hidden)
         alone[:, j] = hidden[:, j]
         blind = np.where(hidden, NAN, values)
         blind[:, j] = values[:, j]
-        score, count = other._members.log_scores(blind, alone, other._sampler, other._seed)
+        score, count = other._members.log_scores(blind, alone, other._guesser, other._seed)
         assert report.columns[name].log_loss == pytest.approx(-score.sum() / count.sum(), rel=1e-6)
 
 

@@ -384,3 +384,19 @@ def test_bootstrap_members_see_other_rows():
     shifts = [core.transform.shift for core in resampled._members.cores]
     assert np.array_equal(*shifts)
     np.testing.assert_allclose(shifts[0], np.nanmean(X, 0), rtol=1e-12)
+
+
+def test_parquet_files_are_tables(tmp_path):
+    frame = with_holes(whole(60))[["real", "size", "flag"]]
+    frame.to_parquet(tmp_path / "holes.parquet")
+    imputer = VAEImputer(**FAST).fit(tmp_path / "holes.parquet")
+    same = VAEImputer(**FAST).fit(pd.read_parquet(tmp_path / "holes.parquet"))
+    assert [c.kind for c in imputer.schema_.columns] == [c.kind for c in same.schema_.columns]
+    full = imputer.transform(str(tmp_path / "holes.parquet"))
+    assert list(full.columns) == list(frame.columns)
+    assert not full.isna().any(axis=None)
+    frame.to_csv(tmp_path / "holes.csv", index=False)
+    with pytest.raises(DataError, match=r"holes\.csv' does not say what its columns are"):
+        imputer.fit(tmp_path / "holes.csv")
+    with pytest.raises(FileNotFoundError, match=r"no\.parquet"):
+        imputer.transform(tmp_path / "no.parquet")

@@ -382,7 +382,9 @@ def test_the_parameters_of_count_models():
     module.calibrate(torch.tensor([2.0, 50.0, 0.3]), torch.ones(3))
     h = randn(5, 2, 3)
     start = 1 / (1 + math.exp(2))
-    mean = np.array([2.0, 50.0, 0.3]) / (1 - start) * np.exp(15 * np.tanh(h[:, 0].numpy() / 15))
+    rate = h[:, 0].numpy()
+    rate = np.where(rate < 0, 15 * np.tanh(rate / 15), rate)
+    mean = np.array([2.0, 50.0, 0.3]) / (1 - start) * np.log1p(np.exp(rate)) / math.log(2)
     zero = 1 / (1 + np.exp(2 - h[:, 1].numpy()))
     r = np.exp(bounded(module.raw_shape, math.log(1e3)).detach().numpy())
     for x in (0.0, 1.0, 9.0):

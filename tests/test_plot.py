@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from skvae import VAE, plot
+from skvae import VAE, VAEImputer, plot
 from skvae.callbacks import History
 from skvae.exceptions import DataError
 
@@ -118,3 +118,47 @@ def test_colour_images():
         channels_last = False
 
     assert plot.as_images(Fake(), np.zeros((5, 24))).shape == (5, 2, 4, 3)
+
+
+@pytest.fixture(scope="module")
+def imputer():
+    import pandas as pd
+
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"size": rng.normal(size=60), "sort": rng.choice(["a", "b"], 60)})
+    frame["whole"] = np.arange(60.0)
+    frame.loc[::4, "size"] = np.nan
+    frame.loc[1::4, "sort"] = None
+    return VAEImputer(max_epochs=2, hidden_layer_sizes=(8,), random_state=0).fit(frame), frame
+
+
+@pytest.mark.parametrize(("column", "n_cells"), [("size", 15), ("sort", 15)])
+def test_imputed_cells_stand_beside_observed_ones(imputer, column, n_cells):
+    display = plot.ImputedCellsDisplay.from_estimator(*imputer, column, n_imputations=4)
+    assert len(display.observed) == 60 - n_cells
+    assert len(display.imputed) == 4 * n_cells
+    labels = [text.get_text() for text in display.ax_.get_legend().get_texts()]
+    assert labels == ["observed", "imputed"]
+    assert display.ax_.get_xlabel() == column
+    if column == "sort":
+        heights = [bar.get_height() for bar in display.ax_.patches]
+        assert sum(heights[:2]) == pytest.approx(1)
+        assert sum(heights[2:]) == pytest.approx(1)
+        assert heights[0] == pytest.approx(np.mean(display.observed == "a"))
+    else:
+        observed = display.ax_.containers[0]
+        area = sum(bar.get_height() * bar.get_width() for bar in observed)
+        assert area == pytest.approx(1)
+
+
+def test_imputed_cells_of_arrays_and_of_what_is_not_there(imputer):
+    with pytest.raises(DataError, match=r"no column 'colour'; its columns are 'size', 'sort'"):
+        plot.ImputedCellsDisplay.from_estimator(*imputer, "colour")
+    with pytest.raises(DataError, match=r"'whole' of X has no missing cell"):
+        plot.ImputedCellsDisplay.from_estimator(*imputer, "whole")
+    X = np.random.default_rng(0).normal(size=(40, 2))
+    X[:5, 1] = np.nan
+    own = VAEImputer(max_epochs=1, hidden_layer_sizes=(8,), random_state=0).fit(X)
+    column = own.schema_.columns[1].name
+    display = plot.ImputedCellsDisplay.from_estimator(own, X, column, n_imputations=2)
+    assert (len(display.observed), len(display.imputed)) == (35, 10)

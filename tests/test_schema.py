@@ -115,8 +115,8 @@ PANDAS = {
     "object datetime": (
         pd.Series([dt.datetime(1970, 1, 3), None, dt.datetime(1970, 1, 2)], dtype=object),
         [2, NAN, 1],
-        1.5,
-        dt.datetime(1970, 1, 2, 12),
+        1.4,
+        dt.datetime(1970, 1, 2),  # days stay days
     ),
     "int64[pyarrow]": (pd.Series([-4, None, 9], dtype="int64[pyarrow]"), [-4, NAN, 9], 2.6, 3),
     "float[pyarrow]": (pd.Series([-4, None, 9], dtype="float[pyarrow]"), [-4, NAN, 9], 2.5, 2.5),
@@ -173,14 +173,14 @@ POLARS = {
     "Datetime[us]": (
         pl.Series([dt.datetime(1970, 1, 3), None, dt.datetime(1970, 1, 2)]),
         [2, NAN, 1],
-        1.5,
-        dt.datetime(1970, 1, 2, 12),
+        1.4,
+        dt.datetime(1970, 1, 2),  # days stay days
     ),
     "Datetime[ms, UTC]": (
         pl.Series([0, None, 86_400_000]).cast(pl.Datetime("ms", "UTC")),
         [0, NAN, 1],
-        1.5,
-        dt.datetime(1970, 1, 2, 12, tzinfo=dt.UTC),
+        1.6,
+        dt.datetime(1970, 1, 3, tzinfo=dt.UTC),
     ),
     "Duration[us]": (
         pl.Series([1_500_000, None, -250, 0]).cast(pl.Duration("us")),
@@ -293,7 +293,7 @@ def test_arrays_of_integers_strings_and_dates():
 def test_a_day_is_the_same_instant_in_every_unit(days):
     moment = dt.datetime(1970, 1, 1) + dt.timedelta(days=days)
     for unit, width in (("s", 1), ("ms", 1e-3), ("us", 1e-6)):
-        first = np.array(["1970-01-01", "1980-01-01", "1990-01-01"], dtype=f"datetime64[{unit}]")
+        first = np.array(["1970-01-01", "1980-01-01T12", "1990-01-01"], f"datetime64[{unit}]")
         schema = Schema.infer(first[:, None])
         (back,) = schema.decode(np.array([[days]])).astype("datetime64[us]").tolist()[0]
         assert abs((back - moment).total_seconds()) <= width / 2 + 2e-6
@@ -542,7 +542,7 @@ def test_numbers_are_brought_into_the_domain_of_the_column():
     low = last(-1.0, -9.0, -2.0, 0.2, -9.0, -1.0)
     assert low == [np.finfo(float).tiny, 1, 0, 1, -1.0, pd.Timedelta(1, low[-1].unit)]
     high = last(3.25, 9.0, 2.6, 1.6, 9.0, 1.0)
-    assert high == [3.25, 4, 3, 2, 1.0, pd.Timedelta(1, "s")]
+    assert high == [3.25, 4, 2.6, 2, 1.0, pd.Timedelta(1, "s")]
     small = Schema.infer(frame[["p"]].astype("float32"), {"p": "positive"})
     out = small.fill(frame[["p"]].astype("float32"), np.full((3, 1), 1e-50))
     assert out["p"].iloc[2] == np.finfo(np.float32).tiny
@@ -1009,3 +1009,18 @@ def test_indices_and_types_of_series_survive_each_alone():
     series = pd.Series([1.5, None, 2.5], index=[3, 3, 1], name="x", dtype="float32")
     out = filled(series.to_frame(), 0, 7.25, 0)["x"]
     assert_series_equal(out, series.fillna(np.float32(7.25)))
+
+
+@pytest.mark.parametrize("frame_of", [pd.DataFrame, pl.DataFrame])
+def test_days_stay_days_and_other_dates_do_not(frame_of):
+    days = [dt.datetime(2020, 1, 1), dt.datetime(2020, 2, 1), None]
+    hours = [dt.datetime(2020, 1, 1), dt.datetime(2020, 2, 1, 12), None]
+    lasted = [dt.timedelta(seconds=1), dt.timedelta(hours=1), None]
+    frame = frame_of({"day": days, "hour": hours, "lasted": lasted})
+    schema = Schema.infer(frame)
+    assert [c.whole for c in schema.columns] == [True, False, True]
+    full = schema.fill(frame, np.tile([18_300.4, 18_300.25, 7.6], (3, 1)))
+    row = full.iloc[2] if isinstance(full, pd.DataFrame) else full.row(2, named=True)
+    assert row["day"] == dt.datetime(2020, 2, 8)
+    assert row["hour"] == dt.datetime(2020, 2, 8, 6)
+    assert row["lasted"] == dt.timedelta(seconds=8)

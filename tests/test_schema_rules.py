@@ -99,7 +99,7 @@ def test_counts_are_whole_and_spread_to_the_right(values, kind):
     observed = [v for v in values if v is not None]
     assert (column.low, column.high) == (min(observed), max(observed))
     is_integer = all(isinstance(v, int) for v in values)
-    assert column.whole == (is_integer or kind == "count")
+    assert column.whole == is_integer
 
 
 def test_the_thresholds_of_counts_are_those_of_the_rule():
@@ -181,7 +181,7 @@ def test_arrays_follow_the_same_rules():
         schema = Schema.infer(X.astype(dtype))
         assert [c.kind for c in schema.columns] == ["count", "binary", "real"]
         assert {c.dtype for c in schema.columns} == {np.dtype(dtype).name}
-        assert [c.whole for c in schema.columns] == [True, False, dtype == np.int64]
+        assert [c.whole for c in schema.columns] == [dtype == np.int64, False, dtype == np.int64]
     objects = np.array([["a", 1.5, True], ["b", None, False], ["c", -2, None]], dtype=object)
     assert [c.kind for c in Schema.infer(objects).columns] == ["categorical", "real", "binary"]
     assert Schema.infer(objects, {np.int64(1): "text"}).columns[1].kind == "text"
@@ -193,7 +193,7 @@ def test_arrays_follow_the_same_rules():
         ([1.5, 2.5], "positive", "positive", {"low": 1.5, "high": 2.5, "whole": False}),
         ([1, 2], "positive", "positive", {"whole": True}),
         ([0, 1], "real", "real", {"low": 0, "high": 1, "whole": True}),
-        ([0.0, 3.0], "count", "count", {"whole": True}),
+        ([0.0, 3.0], "count", "count", {"whole": False}),
         ([0.5, 0.7], ("bounded", 0, 1), "bounded", {"low": 0, "high": 1}),
         ([0, 1, 5], ["bounded", 0, 5], "bounded", {"low": 0, "high": 5, "whole": True}),
         ([0.5, 0.7], {"kind": "bounded", "low": 0.5, "high": 0.7}, "bounded", {"high": 0.7}),

@@ -40,7 +40,8 @@ __all__ = [
 ]
 
 GROWTH = 4  # of the number of draws from one round to the next
-HEAVY = 0.7  # Pareto-k̂ above which more draws do not help
+MOST_KEPT = 1 << 23  # numbers
+LOST = 2.0  # Pareto-k̂ above which a proposal misses; from 0.7 on, more draws help but slowly
 
 NoiseOf = Callable[[Tensor, int], rng.Noise]
 
@@ -59,12 +60,15 @@ class PosteriorSample:
     x : Tensor, shape (K, B, *event), or None
         Rows whose hidden cells were drawn with z, where these depend on each other; the weights
         are those of the pairs. None where p(x | z) says all about them.
+    statistics : Tensor, shape (K, B, ...), or None
+        What of p(hidden cells | z) may be averaged, where it is small enough to be kept.
     """
 
     z: Tensor
     weight: Tensor
     pareto_k: Tensor
     x: Tensor | None = None
+    statistics: Tensor | None = None
 
     @property
     def effective_sample_size(self) -> Tensor:
@@ -87,12 +91,13 @@ class PosteriorSample:
             weight=self.weight[:, rows],
             pareto_k=self.pareto_k[rows],
             x=None if self.x is None else self.x[:, rows],
+            statistics=None if self.statistics is None else self.statistics[:, rows],
         )
 
     def mean(self, module: LatentModule, batch: Batch) -> Tensor:
         """E[x | observed cells], or its counterpart for codes, shape (B, *event)."""
         likelihood = module.likelihood
-        values: Iterable[Tensor] | None = self.x
+        values: Iterable[Tensor] | None = self.statistics if self.x is None else self.x
         if values is None:
             values = (likelihood.statistics(module.hidden(batch, z)) for z in self.z)
         axes = [1] * len(module.spec.event_shape)
@@ -161,6 +166,14 @@ class Importance:
     accuracy: Accuracy = DEFAULT
     fall_back: bool = True
 
+    def for_means(self) -> "Importance":
+        """Return a quarter of the effort, and no search: a mean hardly gains by them."""
+        own = self.accuracy
+        quarter = Accuracy(
+            math.ceil(own.n_samples / 4), own.effective / 4, math.ceil(own.max_samples / 4)
+        )
+        return Importance(quarter, fall_back=False)
+
     def samples(
         self, module: LatentModule, batch: Batch, noise_of: NoiseOf
     ) -> Iterator[tuple[Tensor, PosteriorSample]]:
@@ -212,7 +225,7 @@ def adaptive_posterior(
         sample = draw(module, own, n, noise_of(rows, turn))
         enough = sample.effective_sample_size >= min(accuracy.effective, n / 2)
         if n >= accuracy.max_samples:
-            enough |= ~(sample.pareto_k > HEAVY) | (fall_back is None)
+            enough |= ~(sample.pareto_k > LOST) | (fall_back is None)
             yield rows[enough], sample.of(enough)
             if fall_back is not None and not enough.all():
                 rows = rows[~enough]
@@ -318,15 +331,29 @@ def _weighted(
         0,
     )
     parts = z.split(max(1, LATENTS_PER_CALL // len(batch.x)))
-    x: Tensor | None = None
+    x = statistics = None
     if module.autoregressive:
         filled, log_px = zip(*(module.fill(batch, part, noise) for part in parts), strict=True)
         x = torch.cat(filled)
         log_joint = torch.cat(log_px) + module.prior_distribution().log_prob(z)
     else:
-        log_joint = torch.cat([torch.add(*module.log_joint(batch, part)) for part in parts])
+        log_joint, statistics = _decoded(module, batch, parts)
     log_w = (log_joint - log_q).double()
     tail = Tail(total)
     tail.add(log_w.cpu())
     weight = torch.softmax(log_w, 0)
-    return PosteriorSample(z, weight.to(z.dtype), tail.k().to(z), x)
+    return PosteriorSample(z, weight.to(z.dtype), tail.k().to(z), x, statistics)
+
+
+def _decoded(
+    module: LatentModule, batch: Batch, parts: Sequence[Tensor]
+) -> tuple[Tensor, Tensor | None]:
+    """Return log p(x, z) (K, B), and the statistics of the hidden cells if they are small."""
+    log_joint, statistics, size = [], [], 0
+    for z in parts:
+        p = module.generate(z)
+        log_joint.append(torch.add(*module.log_joint(batch, z, p=p)))
+        if size <= MOST_KEPT:
+            statistics.append(module.likelihood.statistics(module.hidden(batch, z, p)))
+            size += statistics[-1].numel()
+    return torch.cat(log_joint), torch.cat(statistics) if size <= MOST_KEPT else None

@@ -1,7 +1,7 @@
 """Pictures: matplotlib Display objects in scikit-learn's manner.
 
 Each has ``from_estimator(vae, ...)``, draws on the axes that it is given or on new ones, and keeps
-what it drew on as ``ax_`` and ``figure_``. Pictures show means E[x | z]; noise is never drawn.
+what it drew on as ``ax_`` and ``figure_``. Pictures of rows show means E[x | z], without noise.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure, SubFigure
 
     from skvae.callbacks import History
-    from skvae.estimators import VAE
+    from skvae.estimators import VAE, VAEImputer
 
 __all__ = [
     "ImageRowsDisplay",
+    "ImputedCellsDisplay",
     "LatentGridDisplay",
     "LatentMapDisplay",
     "TrainingCurveDisplay",
@@ -307,3 +308,90 @@ class TrainingCurveDisplay:
             ax.set_title(title)
         self.ax_, self.figure_ = ax, ax.figure
         return self
+
+
+@dataclass
+class ImputedCellsDisplay:
+    """The observed cells of a column beside draws of its missing ones.
+
+    The two need not look alike: cells that are missing for a reason that other columns know have
+    another distribution. But draws where no value can be, or all in one place, show a poor fit.
+
+    Attributes
+    ----------
+    column : name or number of the column
+    observed : ndarray, shape (n,)
+    imputed : ndarray, shape (m,)
+        All draws of all missing cells.
+    levels : tuple
+        What a category may be; empty for numbers.
+    """
+
+    column: Any
+    observed: Array
+    imputed: Array
+    levels: tuple[Any, ...] = ()
+    ax_: Axes = field(init=False, repr=False)
+    figure_: Figure | SubFigure | None = field(init=False, repr=False)
+
+    @classmethod
+    def from_estimator(
+        cls,
+        imputer: VAEImputer,
+        X: Any,
+        column: Any,
+        *,
+        n_imputations: int = 20,
+        random_state: int | None = None,
+        ax: Axes | None = None,
+    ) -> Self:
+        """Draw the missing cells of one column of X (n, p) several times.
+
+        Raises
+        ------
+        DataError
+            There is no such column, or none of its cells is missing.
+        """
+        names = [one.name for one in imputer.schema_.columns]
+        if column not in names:
+            raise DataError(
+                f"X has no column {column!r}; its columns are {', '.join(map(repr, names))}."
+            )
+        j = names.index(column)
+        missing = imputer.schema_.missing(X)[:, j]
+        if not missing.any():
+            raise DataError(f"Column {column!r} of X has no missing cell to show.")
+        tables = imputer.sample(X, n_imputations, random_state=random_state)
+        observed = _cells_of(X, column)[~missing]
+        imputed = np.concatenate([_cells_of(table, column)[missing] for table in tables])
+        display = cls(column, observed, imputed, imputer.schema_.columns[j].levels)
+        return display.plot(ax=ax)
+
+    def plot(self, *, ax: Axes | None = None, title: str | None = None) -> Self:
+        """Draw histograms of numbers with common bins, and shares of categories."""
+        ax = _axes(ax, 5, 3.4)
+        both = {"observed": self.observed, "imputed": self.imputed}
+        if self.levels:
+            place = np.arange(len(self.levels))
+            for i, (label, values) in enumerate(both.items()):
+                shares = [np.mean(values == level) for level in self.levels]
+                ax.bar(place + 0.4 * (i - 0.5), shares, 0.4, label=label)
+            ax.set_xticks(place, [str(level) for level in self.levels])
+            ax.set_ylabel("share")
+        else:
+            numbers = {label: values.astype(np.float64) for label, values in both.items()}
+            edges = np.histogram_bin_edges(np.concatenate([*numbers.values()]), bins=30)
+            bins = edges.tolist()
+            ax.hist(numbers["observed"], bins, density=True, alpha=0.5, label="observed")
+            ax.hist(numbers["imputed"], bins, density=True, histtype="step", lw=2, label="imputed")
+            ax.set_ylabel("density")
+        ax.set_xlabel(str(self.column))
+        ax.legend()
+        if title:
+            ax.set_title(title)
+        self.ax_, self.figure_ = ax, ax.figure
+        return self
+
+
+def _cells_of(table: Any, column: Any) -> Array:
+    return table[:, column] if isinstance(table, np.ndarray) else np.asarray(table[column])

@@ -28,7 +28,8 @@ class CellDistribution:
     column : ndarray of object, shape (n,)
         Names.
     mean, std : ndarray of float64, shape (n,)
-        In data units; dates in days since 1970-01-01. NaN for categories.
+        What `VAEImputer.transform` expects, and how far the cell may be from it, in data units;
+        dates in days since 1970-01-01. NaN for categories.
     quantile : ndarray of float64, shape (n, q)
         NaN for categories without order; for ordered ones, numbers of levels.
     levels_of_quantile : tuple of float
@@ -84,21 +85,22 @@ def describe(
     probability = np.full(n, None, object)
     todo = np.flatnonzero(missing.any(1))
     first = np.searchsorted(row, np.arange(len(values) + 1))  # cells of a row lie together
-    blocks = members.drawn(values[todo], sampler, seed) if members and len(todo) else ()
-    for parts in blocks:
+    for parts in members.drawn(values[todo], sampler, seed) if members else ():
+        assert members is not None
         for i, draws, weight in by_row(parts):  # (K, D), (K,)
             for cell in range(first[todo[i]], first[todo[i] + 1]):
-                column, x = columns[position[cell]], draws[:, position[cell]]
+                j = position[cell]
+                column, (x, w) = columns[j], members.law(j, draws[:, j], weight)
                 if column.levels:
-                    share = np.bincount(x.astype(int), weight, len(column.levels))
+                    share = np.bincount(x.astype(int), w, len(column.levels))
                     probability[cell] = dict(zip(column.levels, share.tolist(), strict=True))
                     ends[cell] = share.argmax()
                     if column.kind != "ordinal":
                         continue
                 else:
-                    mean[cell] = weight @ x
-                    std[cell] = np.sqrt(weight @ (x - mean[cell]) ** 2)
-                found[cell] = ends[cell] = quantiles_of(x, weight, quantiles)
+                    mean[cell] = members.guess(j, draws[:, j], weight)
+                    std[cell] = np.sqrt(w @ (x - mean[cell]) ** 2)
+                found[cell] = ends[cell] = quantiles_of(x, w, quantiles)
     names = np.empty(n, object)
     names[:] = [columns[j].name for j in position]
     return CellDistribution(

@@ -11,6 +11,7 @@ from sklearn.base import clone
 from skvae._cell_scores import ImputationReport, crps, point_errors, summary
 from skvae._rivals import RIVALS
 from skvae.estimators._cells import by_row, quantiles_of
+from skvae.estimators._table import varies
 from skvae.exceptions import DataError, ParameterError, did_you_mean
 from skvae.likelihoods.columns import ColumnsModule
 from skvae.likelihoods.summaries import MostProbable, YesOrNo
@@ -55,8 +56,8 @@ def evaluate(
             )
     schema = imputer.schema_
     columns = [schema.columns[j] for j in schema.modelled]
-    for column, varies in zip(columns, _varies(values), strict=True):
-        if not varies:
+    for column, differs in zip(columns, varies(values), strict=True):
+        if not differs:
             raise DataError(
                 f"Column {column.name!r} of X has no two different values, so that nothing can be "
                 "learned of it."
@@ -85,7 +86,7 @@ def evaluate(
     def errors(filled: Array) -> dict[str, Array]:
         return point_errors(truth, filled[hidden], sd, is_code)
 
-    filled, statistics = own._members.mean(known, own._sampler, seed)
+    filled, statistics = own._members.mean(known, own._guesser, seed)
     figures = errors(filled)
     figures["log_loss"] = -np.log(_probability(own._members, statistics, values)[hidden])
     figures |= _laws(own, known, hidden, truth, sd, is_code, seed)
@@ -109,12 +110,7 @@ def evaluate(
 
 def _possible(hidden: Mask, values: Array) -> Mask:
     """Hide nothing of columns that would be left without two different values."""
-    return np.asarray(hidden & _varies(np.where(hidden, np.nan, values)))
-
-
-def _varies(values: Array) -> Mask:
-    """Return which columns have two different values, (D,)."""
-    return np.asarray(np.fmax.reduce(values, 0) > np.fmin.reduce(values, 0))  # False for NaN
+    return np.asarray(hidden & varies(np.where(hidden, np.nan, values)))
 
 
 def _probability(members: Members, statistics: Array, values: Array) -> Array:
@@ -155,9 +151,10 @@ def _laws(
             for cell in range(first[i], first[i + 1]):
                 if is_code[cell]:
                     continue
-                x, unit = draws[:, place[cell]], sd[cell]
-                low, high = quantiles_of(x, weight, ENDS)
+                j, unit = place[cell], sd[cell]
+                x, w = own._members.law(j, draws[:, j], weight)
+                low, high = quantiles_of(x, w, ENDS)
                 out["coverage"][cell] = low <= truth[cell] <= high
                 out["width"][cell] = (high - low) / unit
-                out["crps"][cell] = crps(x, weight / weight.sum(), truth[cell]) / unit
+                out["crps"][cell] = crps(x, w / w.sum(), truth[cell]) / unit
     return out

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
+from skvae.calibration import Calibration
 from skvae.callbacks import History
 from skvae.estimators._base import from_json, to_json
 from skvae.estimators._core import Core, pick_device
 from skvae.estimators._members import Members
 from skvae.exceptions import ModelFileError
 from skvae.likelihoods import Columns
+from skvae.likelihoods.columns import ColumnsModule
 from skvae.schema import Schema
 
 if TYPE_CHECKING:
@@ -42,11 +45,15 @@ def described(imputer: VAEImputer) -> tuple[dict[str, Any], dict[str, torch.Tens
         manifest, own = core.state()
         members.append(manifest)
         tensors |= {f"member{m}.{k}": v for k, v in own.items()}
+    calibration = imputer._members and imputer._members.calibration
+    if calibration:
+        tensors |= {f"calibration.{k}": torch.from_numpy(v) for k, v in vars(calibration).items()}
     manifest = {
         "estimator": type(imputer).__name__,
         "params": plain,
         "schema": imputer.schema_.to_json(),
         "members": members,
+        "calibrated": calibration is not None,
         "histories": [history.rows for history in imputer.history_],
         "seed": imputer._seed,
         "feature_names": list(getattr(imputer, "feature_names_in_", [])) or None,
@@ -102,9 +109,20 @@ def restored(
     imputer._empty, imputer._indicated = empty, indicated
     imputer._kept = np.setdiff1d(np.arange(p), () if imputer.keep_empty_features else empty)
     imputer.history_ = [History(rows) for rows in histories]
-    imputer._members = Members(cores) if cores else None
+    calibration = _calibration(cores, tensors) if manifest["calibrated"] is True else None
+    imputer._members = Members(cores, calibration) if cores else None
     if cores:
         imputer.likelihood_ = cores[0].spec.likelihood
+
+
+def _calibration(cores: list[Core], tensors: dict[str, torch.Tensor]) -> Calibration:
+    names = [one.name for one in fields(Calibration)]
+    parts = [tensors.get(f"calibration.{name}", torch.empty(0)).numpy() for name in names]
+    likelihood = cores[0].module.likelihood if cores else None
+    calibration = Calibration(*parts)
+    if not isinstance(likelihood, ColumnsModule) or not calibration.fits(likelihood):
+        raise ModelFileError("its calibration is not one of its columns.")
+    return calibration
 
 
 def params_of(manifest: dict[str, Any]) -> dict[str, Any]:

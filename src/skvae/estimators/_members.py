@@ -5,7 +5,7 @@ Arrays are (n, D) with NaN where a cell is missing, D the number of modelled col
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from skvae import distributions, rng
+from skvae.calibration import Calibration
 from skvae.conditional import PosteriorSample, Sampler
 from skvae.estimators._core import Core
 from skvae.evidence import Batch
-from skvae.likelihoods.columns import Cells
+from skvae.likelihoods.columns import ColumnsModule
 from skvae.models import LatentModule
 
 __all__ = ["Drawn", "Members"]
@@ -54,10 +55,13 @@ class Members:
     Parameters
     ----------
     cores : sequence of Core
+    calibration : Calibration or None
+        Corrects what they say of single cells; draws of whole rows and their scores are theirs.
     """
 
-    def __init__(self, cores: Sequence[Core]) -> None:
+    def __init__(self, cores: Sequence[Core], calibration: Calibration | None = None) -> None:
         self.cores = tuple(cores)
+        self.calibration = calibration
 
     def __len__(self) -> int:
         return len(self.cores)
@@ -78,16 +82,20 @@ class Members:
         for core in self.cores:
             parts: Tensor | None = None
             for rows, module, batch, sample in self._samples(core, X, sampler, seed):
-                own = _statistics(module, batch, sample)  # (b, S)
+                own = self._statistics(module, batch, sample)  # (b, S)
                 if parts is None:
                     parts = own.new_empty(len(X), own.shape[1])
                 parts[rows] = own
             assert parts is not None
             total = parts if total is None else total + parts
         assert total is not None
-        mean = total / len(self.cores)
+        mean = (total / len(self.cores)).numpy()
         likelihood = self.cores[0].module.likelihood
-        return self.cores[0]._to_data(likelihood.pool([(mean, torch.ones(()))])), mean.numpy()
+        if self.calibration is not None:
+            assert isinstance(likelihood, ColumnsModule)
+            mean = self.calibration.statistics(likelihood, mean)
+        values = likelihood.pool([(torch.from_numpy(mean), torch.ones(()))])
+        return self.cores[0]._to_data(values), mean
 
     def draws(self, X: Array, n: int, sampler: Sampler, seed: int) -> Array:
         """Draw rows from p(missing | observed), cell by cell together, shape (n, len(X), D).
@@ -131,6 +139,14 @@ class Members:
                     weight = sample.weight.cpu().numpy() / len(self.cores)
                     parts.append(Drawn(start + rows, np.concatenate(values, 1), weight.T))
             yield parts
+
+    def law(self, j: int, x: Array, weight: Array) -> tuple[Array, Array]:
+        """Return draws x (K,) of a cell of column j and their weights, corrected."""
+        return self.calibration.law(j, x, weight) if self.calibration else (x, weight)
+
+    def guess(self, j: int, x: Array, weight: Array) -> float:
+        """Return the mean of draws x (K,) of a number of column j, corrected."""
+        return self.calibration.mean(j, x, weight) if self.calibration else float(weight @ x)
 
     @staticmethod
     def chosen(X: Array, rate: float, seed: int) -> NDArray[np.bool_]:
@@ -183,11 +199,11 @@ class Members:
     def _samples(
         self, core: Core, X: Array, sampler: Sampler, seed: int, *, own_rows: bool = True
     ) -> Iterator[tuple[NDArray[np.intp], LatentModule, Batch, PosteriorSample]]:
-        """Yield numbers of rows, the module in the precision of X, the rows, and draws for them.
+        """Yield numbers of rows, the module, the rows in its precision, and draws for them.
 
         With ``own_rows`` the noise of a row is a function of its content.
         """
-        module, _ = core._module_for(X)
+        module = core.module
         with torch.no_grad():
             for start in range(0, len(X), ROWS_PER_BLOCK):
                 batch = core.batch_of(X[start : start + ROWS_PER_BLOCK], module)
@@ -203,15 +219,23 @@ class Members:
                     part = batch.map(lambda cells, rows=rows: cells[rows])  # type: ignore[misc]
                     yield start + rows.cpu().numpy(), module, part, sample
 
-
-def _statistics(module: LatentModule, batch: Batch, sample: PosteriorSample) -> Tensor:
-    """Return the weighted mean of the likelihood's statistics, float64, shape (b, S)."""
-    total: Tensor | None = None
-    size = max(1, CELLS_PER_CALL // max(1, batch.x.numel()))
-    for z, weight in zip(sample.z.split(size), sample.weight.split(size), strict=True):
-        p = module.hidden(batch, z)
-        assert isinstance(p, Cells)
-        values = torch.einsum("kb,kbs->bs", weight, module.likelihood.statistics(p)).double()
-        total = values if total is None else total + values
-    assert total is not None
-    return total.cpu()
+    def _statistics(self, module: LatentModule, batch: Batch, sample: PosteriorSample) -> Tensor:
+        """Return the weighted mean of the likelihood's statistics, float64, shape (b, S)."""
+        likelihood = module.likelihood
+        parts: Iterable[tuple[Tensor, Tensor]]
+        if sample.statistics is not None:
+            parts = [(sample.statistics, sample.weight)]
+        else:
+            size = max(1, CELLS_PER_CALL // max(1, batch.x.numel()))
+            pairs = zip(sample.z.split(size), sample.weight.split(size), strict=True)
+            parts = ((likelihood.statistics(module.hidden(batch, z)), w) for z, w in pairs)
+        total: Tensor | None = None
+        own = self.calibration
+        ends = None if own is None else (own.low, own.high)
+        for values, weight in parts:
+            if ends is not None:
+                values = values.clamp(*(torch.from_numpy(end).to(values) for end in ends))
+            mean = torch.einsum("kb,kbs->bs", weight, values).double()
+            total = mean if total is None else total + mean
+        assert total is not None
+        return total.cpu()

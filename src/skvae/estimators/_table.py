@@ -25,7 +25,7 @@ from skvae.likelihoods.base import Standardize
 if TYPE_CHECKING:
     from skvae.schema import Column, Schema
 
-__all__ = ["TableRows", "table_likelihood"]
+__all__ = ["TableRows", "table_likelihood", "varies"]
 
 Array = NDArray[Any]
 
@@ -119,3 +119,8 @@ class TableRows(InMemory):
         """Return a bootstrap sample of the rows."""
         chosen = np.random.default_rng(seed).integers(len(self.X), size=len(self.X))
         return TableRows(self.X[chosen], self.seed, self.whole)
+
+
+def varies(values: Array) -> NDArray[np.bool_]:
+    """Return which columns of values (n, D) have two different ones, (D,)."""
+    return np.asarray(np.fmax.reduce(values, 0) > np.fmin.reduce(values, 0))  # False for NaN

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
@@ -68,6 +69,8 @@ class TableFace(AllOrNothing, BaseEstimator):  # type: ignore[misc]
 
     def _checked(self, X: Any, *, reset: bool = False) -> Any:
         """Compare the columns with those of `fit`, and return X as a table that a schema takes."""
+        if isinstance(X, str | os.PathLike):
+            X = _opened(X)
         X = to_numpy(X)
         if not reset and self.schema_.container == "numpy" and container_of(X) != "numpy":
             validate_data(self, X, reset=False, skip_check_array=True)  # warns of the names
@@ -138,6 +141,19 @@ class TableFace(AllOrNothing, BaseEstimator):  # type: ignore[misc]
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "_members")
+
+
+def _opened(path: str | os.PathLike[str]) -> Any:
+    from skvae._frames import ParquetTable, open_table
+
+    table = open_table(path)
+    if not isinstance(table, ParquetTable):
+        raise DataError(
+            f"{os.fspath(path)!r} does not say what its columns are. Read it with pandas or "
+            "polars and pass the frame, or use the command: "
+            f"skvae impute {os.fspath(path)} -o full.csv"
+        )
+    return table.frame({})
 
 
 def _check_unique(names: list[Any]) -> None:

@@ -10,8 +10,11 @@ from numpy.typing import NDArray
 from torch import nn
 
 from skvae import rng
+from skvae.calibration import Calibration
 from skvae.callbacks import Epoch, History, Progress, Watcher
+from skvae.estimators._calibrate import calibrate, choose_cells
 from skvae.estimators._core import Core, choose_network, pick_device
+from skvae.estimators._members import Members
 from skvae.estimators._table import TableRows, table_likelihood
 from skvae.likelihoods import Likelihood
 from skvae.missingness import Missingness
@@ -30,6 +33,7 @@ BATCH = 64
 N_SAMPLES = 10
 UPDATES = 2500
 FROZEN = 0.4  # of the epochs
+CALIBRATION = 1 << 20  # a number that no member has
 
 
 def auto_epochs(n: int, batch_size: int) -> int:
@@ -37,9 +41,7 @@ def auto_epochs(n: int, batch_size: int) -> int:
     return max(10, -(-UPDATES * min(batch_size, n) // n))
 
 
-def train(
-    imputer: VAEImputer, values: NDArray[Any], seed: int
-) -> tuple[list[Core], list[History]]:
+def train(imputer: VAEImputer, values: NDArray[Any], seed: int) -> tuple[Members, list[History]]:
     """Train the members of an imputer whose parameters and schema are checked.
 
     Parameters
@@ -49,11 +51,37 @@ def train(
         NaN where a cell is missing.
     seed : int
     """
+    known = values[~np.isnan(values).all(1)]  # the others say nothing
+    cores, histories = [], []
+    for m in range(int(imputer.n_members)):
+        own_seed = rng.seed_from(seed, m) if imputer.n_members > 1 else seed
+        rows = TableRows(known, own_seed)
+        if imputer.bootstrap:
+            rows = rows.resampled(own_seed)
+        core, history = _trained(imputer, rows, own_seed)
+        cores.append(core)
+        histories.append(history)
+    # Where cells hide themselves, cells that are hidden at random say nothing of them.
+    correct = imputer.calibrate and imputer.mnar is None
+    return Members(cores, _calibration(imputer, known, seed) if correct else None), histories
+
+
+def _calibration(imputer: VAEImputer, known: NDArray[Any], seed: int) -> Calibration | None:
+    """Train a model without some of the cells, and see what it says of them."""
+    own_seed = rng.seed_from(seed, CALIBRATION)
+    hidden = choose_cells(known, own_seed)
+    if hidden is None:
+        return None
+    rest = np.where(hidden, np.nan, known)
+    core, _ = _trained(imputer, TableRows(rest, own_seed, known), own_seed)
+    return calibrate(Members([core]), known, hidden, imputer._guesser, imputer._sampler, own_seed)
+
+
+def _trained(imputer: VAEImputer, rows: TableRows, seed: int) -> tuple[Core, History]:
+    """Train one model."""
+    width = rows.X.shape[1]
     likelihood = table_likelihood(imputer.schema_, imputer.likelihoods)
-    missingness = _missingness(imputer, likelihood, values)
-    objective = _objective(imputer)
-    device = pick_device(imputer.device)
-    width = values.shape[1]
+    missingness = _missingness(imputer, likelihood, rows.whole)
     n_components = (
         min(MOST_COMPONENTS, width)
         if imputer.n_components == "auto"
@@ -66,41 +94,32 @@ def train(
     )
     batch_size = BATCH if imputer.batch_size == "auto" else int(imputer.batch_size)
     epochs = (
-        auto_epochs(len(values), batch_size)
+        auto_epochs(len(rows.X), batch_size)
         if imputer.max_epochs == "auto"
         else int(imputer.max_epochs)
     )
-    known = values[~np.isnan(values).all(1)]  # the others say nothing
-    cores, histories = [], []
-    for m in range(int(imputer.n_members)):
-        own_seed = rng.seed_from(seed, m) if imputer.n_members > 1 else seed
-        rows = TableRows(known, own_seed)
-        if imputer.bootstrap:
-            rows = rows.resampled(own_seed)
-        core = Core.create(
-            rows,
-            event_shape=(width,),
-            n_components=n_components,
-            likelihood=likelihood,
-            posterior=Posterior.resolve(imputer.posterior, argument="posterior"),
-            prior=imputer.prior,
-            network=network,
-            model=imputer.model,
-            binarize=None,
-            device=device,
-            missingness=missingness,
-        )
-        plan = Plan(epochs, batch_size, float(imputer.learning_rate), own_seed)
-        history = History()
-        watchers: list[Watcher] = [history]
-        if imputer.verbose:
-            watchers.append(Progress(epochs, type(imputer).__name__))
-        if missingness is not None:
-            watchers.append(Thaw(round(epochs * FROZEN)))
-        core.train(rows, None, objective, plan, watchers, epochs_done=0)
-        cores.append(core)
-        histories.append(history)
-    return cores, histories
+    core = Core.create(
+        rows,
+        event_shape=(width,),
+        n_components=n_components,
+        likelihood=likelihood,
+        posterior=Posterior.resolve(imputer.posterior, argument="posterior"),
+        prior=imputer.prior,
+        network=network,
+        model=imputer.model,
+        binarize=None,
+        device=pick_device(imputer.device),
+        missingness=missingness,
+    )
+    plan = Plan(epochs, batch_size, float(imputer.learning_rate), seed)
+    history = History()
+    watchers: list[Watcher] = [history]
+    if imputer.verbose:
+        watchers.append(Progress(epochs, type(imputer).__name__))
+    if missingness is not None:
+        watchers.append(Thaw(round(epochs * FROZEN)))
+    core.train(rows, None, _objective(imputer), plan, watchers, epochs_done=0)
+    return core, history
 
 
 @dataclass

@@ -83,6 +83,12 @@ class VAEImputer(TransformerMixin, TableFace):  # type: ignore[misc]
         In training, the encoder also learns rows of which up to this share of the observed cells
         is hidden, so that it knows patterns of holes that the table does not have
         (`skvae.objectives.WakePhase`); 0 for not.
+    calibrate : bool, default=True
+        Train one more model, with a tenth of the observed cells hidden from it, and correct by
+        what it says of these: guesses that stray too far from the mean of their column are drawn
+        back, and the distribution of a cell is mixed with that of its column, so far that 90 % of
+        the cells lie in their 90 % interval (`skvae.calibration`). This doubles the time of `fit`
+        for one member. Draws of `sample` and scores stay those of the model. Not with ``mnar``.
     method : {"auto", "importance", "gibbs", "metropolis"}, default="auto"
         How p(missing | observed) is sampled. ``"importance"`` weighs draws from the encoder [1]_;
         ``"auto"`` does so too, and looks for better ones where Pareto-k̂ says that these are wrong.
@@ -94,7 +100,8 @@ class VAEImputer(TransformerMixin, TableFace):  # type: ignore[misc]
         a flexible decoder may explain the holes in its own way; ``network=networks.Table(())``,
         a linear one, is more robust. `sensitivity` is the safer tool.
     n_samples : int, default=256
-        Draws per row to begin with.
+        Draws per row to begin with. `transform`, which needs means alone, makes do with a quarter
+        of this and of the next two, and does not look for better draws.
     effective_samples : float, default=20
         Rows whose weights rest on fewer samples than this get more.
     max_samples : int, default=1024
@@ -152,6 +159,7 @@ class VAEImputer(TransformerMixin, TableFace):  # type: ignore[misc]
         "model": [str, Spec],
         "objective": [str, Spec],
         "hide": [Interval(Real, 0, 1, closed="both")],
+        "calibrate": ["boolean"],
         "method": [StrOptions({"auto", "importance", "gibbs", "metropolis"})],
         "mnar": [str, Spec, None],
         "n_samples": [Interval(Integral, 1, None, closed="left")],
@@ -190,6 +198,7 @@ class VAEImputer(TransformerMixin, TableFace):  # type: ignore[misc]
         model: str | Spec = "vae",
         objective: str | Spec = "auto",
         hide: float = 0.8,
+        calibrate: bool = True,
         method: Literal["auto", "importance", "gibbs", "metropolis"] = "auto",
         mnar: str | Spec | None = None,
         n_samples: int = 256,
@@ -218,6 +227,7 @@ class VAEImputer(TransformerMixin, TableFace):  # type: ignore[misc]
         self.model = model
         self.objective = objective
         self.hide = hide
+        self.calibrate = calibrate
         self.method = method
         self.mnar = mnar
         self.n_samples = n_samples
@@ -237,8 +247,9 @@ class VAEImputer(TransformerMixin, TableFace):  # type: ignore[misc]
 
         Parameters
         ----------
-        X : array or DataFrame (pandas, polars); shape (n, p)
-            NaN, None and other missing values mark what is missing.
+        X : array or DataFrame (pandas, polars), shape (n, p); or path of a Parquet file
+            NaN, None and other missing values mark what is missing. A file is read into memory,
+            here and elsewhere, and comes back as a frame.
         y : ignored
 
         Returns
@@ -280,12 +291,10 @@ class VAEImputer(TransformerMixin, TableFace):  # type: ignore[misc]
                 NotIdentifiedWarning,
                 stacklevel=3,
             )
-        from skvae.estimators._members import Members
         from skvae.estimators._train_members import train
 
-        cores, self.history_ = train(self, values, self._seed)
-        self._members = Members(cores)
-        self.likelihood_ = cores[0].spec.likelihood
+        self._members, self.history_ = train(self, values, self._seed)
+        self.likelihood_ = self._members.cores[0].spec.likelihood
 
     # -- fill in --------------------------------------------------------------------------
 
@@ -293,7 +302,8 @@ class VAEImputer(TransformerMixin, TableFace):  # type: ignore[misc]
         """Fill in each missing cell by what is expected of it; deterministic.
 
         That is E[missing | observed] for numbers and dates, the most probable category, and the
-        median of ordered ones. What a row gets depends on no other row.
+        median of ordered ones. What a row gets depends on no other row, up to rounding in single
+        precision.
 
         Parameters
         ----------
@@ -320,7 +330,7 @@ class VAEImputer(TransformerMixin, TableFace):  # type: ignore[misc]
         if self._members is None or not len(todo):
             return values
         filled = values.copy()
-        filled[todo], _ = self._members.mean(values[todo], self._sampler, self._seed)
+        filled[todo], _ = self._members.mean(values[todo], self._guesser, self._seed)
         return filled
 
     def sample(self, X: Any, n_imputations: int = 5, *, random_state: Seed = None) -> list[Any]:
@@ -602,6 +612,14 @@ class VAEImputer(TransformerMixin, TableFace):  # type: ignore[misc]
             "metropolis": Chains(accuracy),
         }
         return samplers[self.method]
+
+    @property
+    def _guesser(self) -> Sampler:
+        """What samples for means alone."""
+        from skvae.conditional import Importance
+
+        sampler = self._sampler
+        return sampler.for_means() if isinstance(sampler, Importance) else sampler
 
     # -- keep -----------------------------------------------------------------------------
 

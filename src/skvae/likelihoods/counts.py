@@ -1,5 +1,6 @@
 """Counts: Poisson, negative binomial, and both with extra zeros."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -16,8 +17,8 @@ __all__ = [
     "ZeroInflatedPoisson",
 ]
 
-# Rates stay within a factor of e^15, three million, of the feature's mean.
-MAX_LOG_RATIO = 15.0
+MAX_RATIO = 3e6  # of a rate to the feature's mean; the least is e^-15 or so, its reciprocal
+LEAST = 15.0
 # Log-odds of an extra zero at the start: few, since the counts explain some of the zeros.
 EXTRA_ZERO = -2.0
 
@@ -75,6 +76,15 @@ class ZeroInflatedNegativeBinomial(Counts, name="zero_inflated_negative_binomial
         return CountModule(event_shape, overdispersed=True, zero_inflated=True)
 
 
+def log_ratio(h: Tensor) -> Tensor:
+    """Log of softplus(h) / softplus(0), which is near h below 0 and grows as log h above.
+
+    With exp(h) in its place, some draws of z decode to counts far above any that was seen, and
+    outweigh all others in a mean.
+    """
+    return nn.functional.softplus(h).log() - math.log(math.log(2))
+
+
 class CountModule(LikelihoodModule):
     """Counts with a rate relative to the data's mean, r from 1e-3 to 1e3, 1 at the start."""
 
@@ -100,7 +110,7 @@ class CountModule(LikelihoodModule):
     def forward(self, h: Tensor) -> Distribution:
         """Return the cells' distributions, h: (..., *event), or (..., 2, *event) with zeros."""
         rate, zero = self.split(h) if self.zero_inflated else (h, None)
-        log_mean = self.base + bounded(rate, MAX_LOG_RATIO)
+        log_mean = self.base + log_ratio(bounded(rate, MAX_RATIO, LEAST))
         p: Distribution
         if self.raw_shape is None:
             p = families.Poisson(log_mean)

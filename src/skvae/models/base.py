@@ -187,10 +187,17 @@ class LatentModule(nn.Module, abc.ABC):
         self.prior.calibrate(rows)
 
     def log_joint(
-        self, batch: Batch, z: Tensor, prior: Distribution | None = None
+        self,
+        batch: Batch,
+        z: Tensor,
+        prior: Distribution | None = None,
+        p: Distribution | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Log p(x | z) over the observed cells and log p(z), each (K, B), for z (K, B, d)."""
-        log_px = self._log_px(batch, self.generate(z))
+        """Log p(x | z) over the observed cells and log p(z), each (K, B), for z (K, B, d).
+
+        ``p`` is what z generates, where that is known already.
+        """
+        log_px = self._log_px(batch, p or self.generate(z))
         return log_px, (prior or self.prior_distribution()).log_prob(z)
 
     def _log_px(self, batch: Batch, p: Distribution, noise: rng.Noise | None = None) -> Tensor:
@@ -239,13 +246,13 @@ class LatentModule(nn.Module, abc.ABC):
             return self.fill(batch, z, noise)[0]
         return torch.where(mask, batch.x, distributions.draw(self.hidden(batch, z), (), noise))
 
-    def hidden(self, batch: Batch, z: Tensor) -> Distribution:
+    def hidden(self, batch: Batch, z: Tensor, p: Distribution | None = None) -> Distribution:
         """p(hidden cells | observed cells, z) for z (..., d), if the model is not autoregressive.
 
         It is p(x | z), but for what the likelihood knows to be observed, and for what it says of
-        a cell that it is hidden.
+        a cell that it is hidden. ``p`` is what z generates, where that is known already.
         """
-        p = self.likelihood.conditioned(self.generate(z), batch.x)
+        p = self.likelihood.conditioned(p or self.generate(z), batch.x)
         return p if self.missingness is None else self.missingness.conditioned(p)
 
     def log_hidden(self, batch: Batch, z: Tensor, target: Batch) -> Tensor:

@@ -124,16 +124,16 @@ def decode(column: Column, values: NDArray[np.float64], dtype: str, time: str) -
     if column.kind == "bounded":
         values = np.clip(values, column.low, column.high)
     if column.time:
-        ticks = to_ticks(values, time)
+        ticks = to_ticks(np.rint(values) if column.whole else values, time)
         return (np.maximum(ticks, 1) if column.kind == "positive" else ticks).view(time)
-    whole = column.whole or column.kind == "count"
+    whole = column.whole
     # Objects that are whole numbers are int.
     limits = integer_limits("int64" if whole and dtype == "object" else dtype)
     if whole or limits is not None:
         return _whole(column, values, limits)
     kind = _small_float(dtype) or np.float64
-    if column.kind == "positive":
-        values = np.maximum(values, float(np.finfo(kind).tiny))
+    lowest = {"count": 0.0, "positive": float(np.finfo(kind).tiny)}.get(column.kind, -np.inf)
+    values = np.maximum(values, lowest)
     return np.clip(values, float(np.finfo(kind).min), float(np.finfo(kind).max))
 
 

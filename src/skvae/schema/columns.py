@@ -94,7 +94,7 @@ class Column:
         Bounds of a bounded column; otherwise the range seen in the fit, in the numbers of
         `Schema.encode`.
     whole : bool
-        Whether values that are filled in are whole numbers.
+        Whether values that are filled in are whole numbers: integers, days or seconds.
     time : str
         NumPy type whose integers dates or durations are, as ``"datetime64[us]"`` or
         ``"timedelta64[ns]"``; empty for all else.

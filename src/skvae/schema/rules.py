@@ -189,8 +189,11 @@ def _numeric(cells: Cells, declared: Declared, native: dict[str, Any]) -> Column
             f"Column {name!r} cannot be {kind}: it holds {cells.family} values, such as "
             f"{cells.value(row)!r:.60} in row {row}. Convert it first."
         )
-    whole = cells.family == "integer" or kind == "count"
     numbers = cells.numbers()
+    known = numbers[~np.isnan(numbers)]
+    # Dates that are all days, and durations that are all seconds, stay so.
+    is_time = cells.family in ("date", "duration")
+    whole = cells.family == "integer" or (is_time and bool((known == np.rint(known)).all()))
     seen = float(np.nanmin(numbers)), float(np.nanmax(numbers))
     if kind == "bounded":
         assert declared.low is not None
