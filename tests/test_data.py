@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from skvae import files
-from skvae.data import Source, Transform, binarize_by_content, check_support
+from skvae.data import Source, Transform, binarize_by_content, check_support, even_sizes
 from skvae.exceptions import DataError
 from skvae.likelihoods import Support
 
@@ -83,7 +83,7 @@ def test_binarize_by_content_has_the_right_mean_and_depends_on_the_row_only():
 def test_batches_cover_all_rows_once_in_an_order_of_their_own():
     source = Source(torch.arange(10.0)[:, None], seed=3)
     epochs = [[b.x.flatten().tolist() for b in source.batches(e, 4, CPU)] for e in (0, 0, 1)]
-    assert [len(b) for b in epochs[0]] == [4, 4, 2]
+    assert [len(b) for b in epochs[0]] == [4, 3, 3]
     assert sorted(itertools.chain(*epochs[0])) == list(range(10))
     assert epochs[0] == epochs[1]
     assert epochs[0] != epochs[2]
@@ -91,6 +91,14 @@ def test_batches_cover_all_rows_once_in_an_order_of_their_own():
     assert [b.x.flatten().tolist() for b in other.batches(0, 4, CPU)] != epochs[0]
     in_order = [b.x.flatten().tolist() for b in source.in_order(4, CPU)]
     assert list(itertools.chain(*in_order)) == list(range(10))
+
+
+def test_no_batch_is_small():
+    assert even_sizes(513, 64) == [57] * 9
+    assert even_sizes(10, 4) == [4, 3, 3]
+    assert even_sizes(8, 4) == [4, 4]
+    assert even_sizes(3, 4) == [3]
+    assert even_sizes(0, 4) == []
 
 
 @pytest.mark.parametrize("levels", ["bytes", "floats"])

@@ -382,7 +382,7 @@ def correlated(n, d=6):
 
 def test_a_stream_reaches_the_bound_of_rows_in_memory(tmp_path, small_blocks):
     X, held_out = np.split(correlated(1500), [1000])
-    settings = {**SMALL, "max_epochs": 8, "learning_rate": 0.01}
+    settings = {**SMALL, "max_epochs": 40, "learning_rate": 0.01}
     ordered = X[np.argsort(X[:, 0])]
     stream = VAE(**settings).fit(saved(tmp_path, ordered, (400, 410)))
     memory = VAE(**settings).fit(X)

@@ -20,6 +20,7 @@ from benchmarks.imputation.miwae import MIWAEReference
 from benchmarks.imputation.peers import Mean, Ours
 from benchmarks.imputation.report import markdown
 from skvae import VAEImputer
+from skvae.missingness import SelfMasking
 
 PATH = FOLDER / "imputation_anchors.jsonl"
 KEYS = ("anchor", "table", "seed", "method")
@@ -48,6 +49,7 @@ METHODS = {
     "skvae": Ours,
     "skvae_members": lambda seed: Ours(seed, n_members=5),
     "skvae_self_masking": lambda seed: Ours(seed, mnar="self_masking"),
+    "skvae_self_masking_high": lambda seed: Ours(seed, mnar=SelfMasking(sign="high")),
 }
 
 
@@ -115,7 +117,7 @@ def cells(anchors, methods):
 
 def applies(anchor, method):
     """Say whether a method is meant for an anchor and there."""
-    if method != "skvae_self_masking":
+    if not method.startswith("skvae_self_masking"):
         return True
     return anchor == "a3" and "mnar" in inspect.signature(VAEImputer).parameters
 

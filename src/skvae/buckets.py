@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from skvae import rng
-from skvae.data import Array, Source, Transform
+from skvae.data import Array, Source, Transform, even_sizes
 from skvae.evidence import Batch
 from skvae.likelihoods.base import Standardize
 from skvae.sequences import Ragged
@@ -104,7 +104,7 @@ class SequenceSource(Source):
 
     def in_order(self, size: int, device: torch.device) -> Iterator[Batch]:
         """Yield all sequences in their order."""
-        for step, index in enumerate(torch.arange(len(self)).split(size)):
+        for step, index in enumerate(torch.arange(len(self)).split(even_sizes(len(self), size))):
             yield self._batch(self._padded(index.numpy()), device, -1, step)
 
     def groups(self, epoch: int, size: int) -> list[NDArray[np.int64]]:
@@ -113,9 +113,14 @@ class SequenceSource(Source):
         order = torch.randperm(len(self), generator=generator)
         lengths = torch.from_numpy(self.sequences.lengths)
         groups: list[Tensor] = []
-        for window in order.split(size * WINDOW_BATCHES):
+        sizes = even_sizes(len(self), size)
+        start = 0
+        for first in range(0, len(sizes), WINDOW_BATCHES):
+            own = sizes[first : first + WINDOW_BATCHES]
+            window = order[start : start + sum(own)]
+            start += sum(own)
             by_length = torch.argsort(lengths[window], stable=True)
-            groups += window[by_length].split(size)
+            groups += window[by_length].split(own)
         places = torch.randperm(len(groups), generator=generator)
         return [groups[i].numpy() for i in places.tolist()]
 

@@ -6,8 +6,14 @@ real, as the slope of a linear recalibration [1]_ [2]_; and how often it is wron
 the share of its law that must give way to its guess with the errors of guesses, for 90 % of the
 cells to lie in their 90 % interval. Laws that are widened in proportion, or by noise, or mixed
 with the distribution of the column, have wider intervals at the same coverage: most cells need no
-correction, and some a large one. Guesses are averages over draws, each of which counts for no more
-than the smallest and the largest value that was seen.
+correction, and some a large one. Errors are scaled by the root of the law's own standard
+deviation, for cells of which the model is less sure are guessed less well, if not in proportion.
+Guesses are averages over draws, each of which counts for no more than the smallest and the largest
+value that was seen.
+
+Few cells say little about a slope. Most are 1, so that is what is believed of a column until its
+cells speak against it: a priori a slope is 1 with the share that all columns together make most
+probable, less where guesses hardly differ from the mean, and anything from 0 to 1 otherwise.
 
 References
 ----------
@@ -47,7 +53,11 @@ Mask = NDArray[np.bool_]
 CODE, NUMBER, WHOLE = 0.0, 1.0, 2.0
 
 LEVEL = 0.9  # the interval whose coverage is set right
-TRUST = 1.0  # standard deviation of what a weight may be before any cell is seen, around 1
+TRUST = 1.0  # standard deviation of what a weight of codes may be before any is seen, around 1
+SLOPES = np.linspace(0, 1, 101)
+FAINT = 0.1  # of a column's variance is that of guesses of which half as many are trusted
+ROUNDS = 100  # of looking for the share of slopes that are 1
+NARROWEST = 0.05  # of the usual spread of a column's laws, below which errors shrink no more
 SLACK = 0.005  # of the coverage, for which no share is raised
 PRIOR_CELLS = 20  # as many cells do the other columns count for beside those of a column
 SHARES = (0.0, 0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.14, 0.2, 0.28, 0.4, 0.55, 0.75, 1.0)
@@ -73,7 +83,9 @@ class Calibration:
         Between 0 and 1. Part of the second law of a cell: of numbers, the guess plus errors that
         guesses had; of codes, the distribution of the column.
     second : ndarray of float64, shape (Q, D)
-        Quantiles of these errors, in data units, and of these codes.
+        Quantiles of these errors at the usual spread, in data units, and of these codes.
+    spread : ndarray of float64, shape (D,)
+        The usual standard deviation of the model's law of a number, in data units.
     ends : ndarray of float64, shape (2, D)
         Least and greatest value that was seen, in data units.
     kind : ndarray of float64, shape (D,)
@@ -87,6 +99,7 @@ class Calibration:
     centre: Array
     share: Array
     second: Array
+    spread: Array
     ends: Array
     kind: Array
 
@@ -97,7 +110,7 @@ class Calibration:
         parts = [getattr(self, one.name) for one in fields(self)]
         return (
             [one.shape for one in parts]
-            == [(n,), (k,), (k,), (k,), (n,), (n,), (N_QUANTILES, n), (2, n), (n,)]
+            == [(n,), (k,), (k,), (k,), (n,), (n,), (N_QUANTILES, n), (n,), (2, n), (n,)]
             and all(one.dtype == np.float64 and np.isfinite(one).all() for one in parts)
             and all(((one >= 0) & (one <= 1)).all() for one in (self.weight, self.share))
         )
@@ -114,17 +127,83 @@ class Calibration:
         share = self.share[j]
         if not share:
             return x, weight
-        second = self.second_law(j, self.mean(j, x, weight))
+        second = self.second_law(
+            j, self.mean(j, x, weight), self.scale(j, self.spread_of(j, x, weight))
+        )
         own = np.full(len(second), share * weight.sum() / len(second))
         return np.append(x, second), np.append((1 - share) * weight, own)
 
-    def second_law(self, j: int, guess: float) -> Array:
+    def moved(
+        self,
+        j: int,
+        values: Array,
+        x: Array,
+        weight: Array,
+        choice: Array,
+        noise: np.random.Generator,
+    ) -> Array:
+        """Map draws of a cell of column j to the corrected law.
+
+        A number becomes, with the probability of the second law, the value of equal rank in that,
+        and of codes as many as possible stay, so that what a draw says of the cells of a row
+        together is kept.
+
+        Parameters
+        ----------
+        j : int
+        values : ndarray, shape (n,)
+            What is mapped: draws of the model's law.
+        x, weight : ndarray, shape (K,)
+            That law.
+        choice : ndarray, shape (n,)
+            Uniform on [0, 1), the same for all cells of a row: below its share, a number comes
+            from the second law.
+        noise : Generator
+        """
+        if not self.share[j]:
+            return values
+        if self.kind[j] == CODE:
+            return self._moved_codes(j, values.astype(int), x.astype(int), weight, noise)
+        order = np.argsort(x, kind="stable")
+        reached = np.concatenate([[0.0], np.cumsum(weight[order])])
+        below, upto = (np.searchsorted(x[order], values, side=s) for s in ("left", "right"))
+        rank = reached[below] + noise.random(len(values)) * (reached[upto] - reached[below])
+        spread = self.spread_of(j, x, weight)
+        second = self.second_law(j, self.mean(j, x, weight), self.scale(j, spread))
+        levels = (np.arange(len(second)) + 0.5) / len(second)
+        others = np.interp(rank / reached[-1], levels, np.sort(second))
+        others = np.rint(others) if self.kind[j] == WHOLE else others
+        return np.where(choice < self.share[j], others, values)
+
+    def _moved_codes(
+        self, j: int, code: Array, x: Array, weight: Array, noise: np.random.Generator
+    ) -> Array:
+        mixed, mass = self.law(j, x, weight)
+        n = 1 + int(max(code.max(), mixed.max()))
+        own, wanted = np.bincount(x, weight, n), np.bincount(mixed.astype(int), mass, n)
+        stays = noise.random(len(code)) * own[code] < wanted[code]
+        lacking = np.maximum(wanted - own, 0)
+        if stays.all() or not lacking.any():
+            return code
+        return np.where(stays, code, noise.choice(n, len(code), p=lacking / lacking.sum()))
+
+    def second_law(self, j: int, guess: float, scale: float) -> Array:
         """Return the part of the law that is not the model's, as equally probable values (Q,)."""
         second = self.second[:, j]
         if self.kind[j] == CODE:
             return second
-        second = np.clip(guess + second, *self.ends[:, j])
+        second = np.clip(guess + scale * second, *self.ends[:, j])
         return np.rint(second) if self.kind[j] == WHOLE else second
+
+    def scale(self, j: int, spread: float) -> float:
+        """Return how large errors of column j are where draws have this standard deviation."""
+        return math.sqrt(max(spread / self.spread[j], NARROWEST)) if self.spread[j] else 1.0
+
+    def spread_of(self, j: int, x: Array, weight: Array) -> float:
+        """Return the standard deviation of draws x (K,) of a number of column j."""
+        x = np.clip(x, *self.ends[:, j])
+        weight = weight / weight.sum()
+        return math.sqrt(weight @ (x - weight @ x) ** 2)
 
     def mean(self, j: int, x: Array, weight: Array) -> float:
         """Return the guess of a number of column j, from draws x (K,) and weights (K,)."""
@@ -215,6 +294,7 @@ def weights(
     base : ndarray, shape (S,)
     """
     weight = np.ones(truth.shape[1])
+    numbers, evidence, strength = [], [], []
     for j, summary, start, stop in _places(likelihood):
         seen = hidden[:, j]
         x, guess, centre = truth[seen, j], mean[seen, start:stop], base[start:stop]
@@ -223,7 +303,12 @@ def weights(
         if isinstance(summary, MostProbable | YesOrNo):
             weight[j] = _mixed(summary, x.astype(int), guess, centre)
         else:
-            weight[j] = _slope(guess[:, 0] - centre, x - centre)
+            numbers.append(j)
+            away = guess[:, 0] - centre
+            evidence.append(_log_evidence(away, x - centre))
+            strength.append(np.square(away).mean() / max(np.square(x - centre).mean(), 1e-300))
+    if numbers:
+        weight[numbers] = _slopes(np.stack(evidence), np.array(strength))
     return weight
 
 
@@ -261,12 +346,35 @@ def _places(likelihood: ColumnsModule) -> Iterator[tuple[int, Mean | MostProbabl
             start += group.summary.width
 
 
-def _slope(guess: Array, truth: Array) -> float:
-    """Return the slope of truth (n,) on guess (n,), between 0 and 1; near 1 where uncertain."""
-    products, squares = guess @ truth, guess @ guess
-    noise = np.square(truth - products / max(squares, 1e-12) * guess).mean()
-    ridge = max(noise / TRUST**2, 1e-12)
-    return float(np.clip((products + ridge) / (squares + ridge), 0, 1))
+def _log_evidence(guess: Array, truth: Array) -> Array:
+    """Return log p(truth | guess, slope) for each of `SLOPES`, errors of unknown variance.
+
+    Up to a constant; the variance is integrated out with the prior 1 / variance.
+    """
+    square = np.square(truth - SLOPES[:, None] * guess).sum(1)
+    return np.asarray(
+        -0.5 * len(truth) * np.log(np.maximum(square / max(square.max(), 1e-300), 1e-12))
+    )
+
+
+def _slopes(log_evidence: Array, strength: Array) -> Array:
+    """Return the posterior means of slopes that are 1 or anything between 0 and 1.
+
+    Parameters
+    ----------
+    log_evidence : ndarray, shape (n, len(SLOPES))
+    strength : ndarray, shape (n,)
+        Variance of the guesses over that of the truths.
+    """
+    evidence = np.exp(log_evidence - log_evidence.max(1, keepdims=True))
+    one, other = evidence[:, -1], evidence.mean(1)
+    trust = strength / (strength + FAINT)
+    share = 0.5
+    for _ in range(ROUNDS):  # expectation maximisation, with one slope of each kind added
+        prior = share * trust
+        is_one = prior * one / (prior * one + (1 - prior) * other)
+        share = min(1.0, (is_one.sum() + 1) / (trust.sum() + 2))
+    return np.asarray(is_one + (1 - is_one) * (evidence @ SLOPES) / evidence.sum(1))
 
 
 def _mixed(summary: Mean | MostProbable, code: Array, mean: Array, base: Array) -> float:

@@ -7,7 +7,7 @@ types as they are, and hands out batches by index.
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -21,12 +21,22 @@ from skvae.exceptions import DataError
 from skvae.likelihoods import Support
 from skvae.likelihoods.base import Mode, Standardize
 
-__all__ = ["Binarize", "Source", "Transform", "binarize_by_content", "check_support"]
+__all__ = ["Binarize", "Source", "Transform", "binarize_by_content", "check_support", "even_sizes"]
 
 Array = NDArray[np.floating]
 Binarize = Literal["threshold", "stochastic"] | None
 
 ROWS_PER_CHUNK = 8192
+
+
+def even_sizes(n: int, most: int) -> list[int]:
+    """Return the sizes of the fewest batches of at most ``most`` of n rows; they differ by 1.
+
+    Were all but the last one full, that one could be a single row, with a gradient of much noise,
+    by which an optimiser goes as far as by any other.
+    """
+    k = -(-n // most)
+    return [n // k + (i < n % k) for i in range(k)]
 
 
 @dataclass(frozen=True)
@@ -178,6 +188,8 @@ class Source:
     binarize : {None, "threshold", "stochastic"}
         How grey values in [0, 1] become binary targets; "stochastic" draws afresh at each epoch.
     seed : int
+    y : Tensor of int64, shape (n,), or None
+        Numbers of classes, −1 where one is unknown, which the batches then have.
     """
 
     holes = False  # whether any cell is missing
@@ -189,6 +201,7 @@ class Source:
         transform: Transform | None = None,
         binarize: Binarize = None,
         seed: int = 0,
+        y: Tensor | None = None,
     ) -> None:
         if binarize == "threshold":
             x = (x > 0.5).to(torch.uint8)
@@ -199,15 +212,17 @@ class Source:
         self.holes = x.is_floating_point() and bool(x.isnan().any())
         self.binarize = binarize
         self.seed = seed
+        self.y = y
 
     def __len__(self) -> int:
         return len(self.x)
 
     def identity(self) -> list[Tensor]:
         """Return what a fit knows its data by, when it goes on from a checkpoint."""
+        own = [self.x] if self.y is None else [self.x, self.y]
         if self._pending is None:
-            return [self.x]
-        return [self.x, *map(torch.from_numpy, (self._pending.shift, self._pending.unit))]
+            return own
+        return [*own, *map(torch.from_numpy, (self._pending.shift, self._pending.unit))]
 
     def batches(
         self, epoch: int, size: int, device: torch.device, *, skip: int = 0
@@ -219,13 +234,20 @@ class Source:
         order = torch.randperm(
             len(self), generator=rng.generator(self.seed, rng.Stream.ORDER, epoch)
         )
-        for step, index in enumerate(order.split(size)[skip:], skip):
-            yield self._batch(self._encode(self.x.index_select(0, index)), device, epoch, step)
+        for step, index in enumerate(order.split(even_sizes(len(self), size))[skip:], skip):
+            x = self._encode(self.x.index_select(0, index))
+            yield self._labelled(self._batch(x, device, epoch, step), index)
 
     def in_order(self, size: int, device: torch.device) -> Iterator[Batch]:
         """Yield all rows in their order, with the same targets every time."""
-        for step, rows in enumerate(self.x.split(size)):
-            yield self._batch(self._encode(rows), device, -1, step)
+        for step, index in enumerate(torch.arange(len(self)).split(even_sizes(len(self), size))):
+            rows = self.x[index[0] : index[-1] + 1]
+            yield self._labelled(self._batch(self._encode(rows), device, -1, step), index)
+
+    def _labelled(self, batch: Batch, index: Tensor) -> Batch:
+        if self.y is None:
+            return batch
+        return replace(batch, y=self.y[index].to(batch.x.device))
 
     def _encode(self, x: Tensor) -> Tensor:
         if self._pending is None:

@@ -91,7 +91,7 @@ class World:
         weight = (stop - start) / total
         if not weight:
             start, stop = 0, 1
-        own = batch.map(lambda part: part[start:stop].to(device))
+        own = batch.rows(slice(start, stop)).to(device)
         own = replace(own, whole=functools.partial(self._whole, weight))
         return Part(own, start, stop, total, weight)
 

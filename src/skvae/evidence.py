@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Protocol, cast
 
+import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
@@ -52,6 +53,10 @@ class Batch:
         Hidden cells may hold anything, also NaN.
     mask : Tensor of bool, shape (B, *event), or None
         True where a cell is observed; None means that all are.
+    y : Tensor of int64, shape (B,), or None
+        Number of the class of each row, −1 where it is unknown; None means that all are.
+    guide : Batch or None
+        Rows with classes, over and over again, that only what is said of classes learns from.
     whole : callable
         Turns a mean over these rows into that over all rows of an update, of which several
         processes may hold a part each. An objective that is not itself a mean over rows asks for
@@ -60,12 +65,25 @@ class Batch:
 
     x: Tensor
     mask: Tensor | None = None
+    y: Tensor | None = None
+    guide: "Batch | None" = None
     whole: Callable[[Tensor], Tensor] = _alone
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "Batch":
-        """Return the batch with x and the mask, if there is one, changed alike."""
+        """Return the batch with x and the mask, if there is one, changed alike; y stays."""
         mask = None if self.mask is None else function(self.mask)
         return replace(self, x=function(self.x), mask=mask)
+
+    def to(self, device: torch.device) -> "Batch":
+        """Return the batch on a device."""
+        y = None if self.y is None else self.y.to(device)
+        guide = None if self.guide is None else self.guide.to(device)
+        return replace(self.map(lambda cells: cells.to(device)), y=y, guide=guide)
+
+    def rows(self, which: Tensor | slice) -> "Batch":
+        """Return some rows."""
+        chosen = self.map(lambda cells: cells[which])
+        return chosen if self.y is None else replace(chosen, y=self.y[which])
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from typing import Literal
 
 __all__ = ["Latent", "Space"]
 
-Space = Literal["real", "sphere", "one_hot"]
+Space = Literal["real", "sphere", "one_hot", "mixed"]
 
 
 @dataclass(frozen=True)
@@ -16,9 +16,10 @@ class Latent:
     ----------
     n_components : int
         Number of latent variables.
-    space : {"real", "sphere", "one_hot"}
+    space : {"real", "sphere", "one_hot", "mixed"}
         ``"real"``: n numbers. ``"sphere"``: n numbers whose squares sum to 1. ``"one_hot"``: n
         variables with ``n_categories`` values each, z holding their indicators side by side.
+        ``"mixed"``: n numbers, some of which are such indicators.
     n_categories : int
         Number of values of a discrete variable.
     """

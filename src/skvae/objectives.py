@@ -22,6 +22,7 @@ from skvae.penalties import (
     DecoderWeights,
     FactorVAE,
     Penalty,
+    Supervised,
     TotalCorrelation,
     WakePhase,
 )
@@ -44,6 +45,7 @@ __all__ = [
     "Penalized",
     "Penalty",
     "Reconstruction",
+    "Supervised",
     "TotalCorrelation",
     "WakePhase",
 ]

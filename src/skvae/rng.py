@@ -45,6 +45,7 @@ class Stream(IntEnum):
     IMPUTE = 8
     PRIOR = 9
     AUGMENT = 10
+    GUIDE = 11
 
 
 def seed_from(seed: int, *key: int) -> int:

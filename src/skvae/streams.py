@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from skvae import rng
-from skvae.data import Binarize, Source, Transform
+from skvae.data import Binarize, Source, Transform, even_sizes
 from skvae.evidence import Batch
 from skvae.exceptions import DataError
 from skvae.files import NpyRows, ParquetRows, Rows, open_rows
@@ -207,14 +207,15 @@ class StreamSource(Source):
 
         ``skip`` leaves out the first batches; buffers that lie in them as a whole are not read.
         """
-        parts = self._shuffled(epoch, skip * size)
-        for step, x in enumerate(_regrouped(parts, size), skip):
+        sizes = even_sizes(len(self), size)
+        parts = self._shuffled(epoch, sum(sizes[:skip]))
+        for step, x in enumerate(_regrouped(parts, sizes[skip:]), skip):
             yield self._batch(x, device, epoch, step)
 
     def in_order(self, size: int, device: torch.device) -> Iterator[Batch]:
         """Yield all rows in their order, with the same targets every time."""
         parts = (self._encoded(i) for i in range(self.rows.n_blocks))
-        for step, x in enumerate(_regrouped(parts, size)):
+        for step, x in enumerate(_regrouped(parts, even_sizes(len(self), size))):
             yield self._batch(x, device, -1, step)
 
     def groups(self, epoch: int) -> list[list[int]]:
@@ -261,8 +262,10 @@ class StreamSource(Source):
         return x.view(-1, *self.event_shape)
 
 
-def _regrouped(parts: Iterator[Tensor], size: int) -> Iterator[Tensor]:
-    """Cut parts of any length into batches that are full except for the last."""
+def _regrouped(parts: Iterator[Tensor], sizes: list[int]) -> Iterator[Tensor]:
+    """Cut parts of any length into batches of these sizes."""
+    left = iter(sizes)
+    size = next(left, 0)
     rest: Tensor | None = None
     for part in parts:
         start = 0
@@ -272,14 +275,13 @@ def _regrouped(parts: Iterator[Tensor], size: int) -> Iterator[Tensor]:
             if len(rest) < size:
                 continue
             yield rest
+            size = next(left, 0)
         # Copies, since a slice would keep the whole part in memory.
-        for first in range(start, len(part) - size + 1, size):
-            yield part[first : first + size].clone()
-            start = first + size
+        while size and start + size <= len(part):
+            yield part[start : start + size].clone()
+            start, size = start + size, next(left, 0)
         rest = part[start:].clone() if start < len(part) else None
         del part  # before the next one is made
-    if rest is not None:
-        yield rest
 
 
 def _power_of_two(x: NDArray[np.float64]) -> NDArray[np.float64]:

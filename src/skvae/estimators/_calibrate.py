@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -25,36 +25,70 @@ from skvae.estimators._members import Members
 from skvae.estimators._table import varies
 from skvae.likelihoods.columns import Columns, ColumnsModule
 
-__all__ = ["calibrate", "choose_cells"]
+__all__ = ["HeldOut", "calibrate", "hold_out"]
 
 Array = NDArray[Any]
 Mask = NDArray[np.bool_]
 
-HELD_OUT = 0.1  # of the observed cells
-MOST_ROWS = 2000  # that have held-out cells
+N_FOLDS = 10  # one of the rows is held out, and one of the cells of the others
+MOST_ROWS = 2000  # that are judged of each
 FEWEST = 30  # cells that say something
 
 
-def choose_cells(X: Array, seed: int) -> Mask | None:
-    """Choose cells of X (n, D) to hide from a model, or None if they would say too little."""
-    hidden = Members.chosen(X, HELD_OUT, seed) & ~np.isnan(X)
-    # Not the first rows: tables are often sorted.
-    hidden[np.random.default_rng(seed).permutation(len(X))[MOST_ROWS:]] = False
-    rest = np.where(hidden, np.nan, X)
-    hidden &= varies(rest) & ~np.isnan(rest).all(1, keepdims=True)
-    return hidden if hidden.sum() >= FEWEST else None
+@dataclass(frozen=True)
+class HeldOut:
+    """What a model is trained on, and what it is judged by.
+
+    Attributes
+    ----------
+    seen : ndarray, shape (n, D)
+    truth : ndarray, shape (m, D)
+        Rows of which cells are predicted: some of `seen`, and, again and again with other cells,
+        some that are not.
+    hidden : ndarray of bool, shape (m, D)
+        The cells.
+    """
+
+    seen: Array
+    truth: Array
+    hidden: Mask
+
+
+def hold_out(X: Array, seed: int) -> HeldOut | None:
+    """Hold out cells of X (n, D), or return None if they would say too little.
+
+    A tenth of the cells of most rows, and a tenth of the rows: models that are too close to the
+    rows of their training are better at the former than at the latter.
+    """
+    noise = np.random.default_rng(seed)
+    order = noise.permutation(len(X))  # tables are often sorted
+    fold = noise.integers(N_FOLDS, size=X.shape)
+    n_new = len(X) // N_FOLDS
+    old, new = order[n_new:], order[:n_new]
+    hidden = (fold[old] == 0) & ~np.isnan(X[old])
+    hidden[MOST_ROWS:] = False
+    seen = np.where(hidden, np.nan, X[old])
+    seen_rows = ~np.isnan(seen).all(1)
+    again = np.repeat(new[: MOST_ROWS // N_FOLDS], N_FOLDS)
+    turn = np.resize(np.arange(N_FOLDS), len(again))[:, None]
+    truth = np.concatenate([X[old], X[again]])
+    hidden = np.concatenate([hidden, (fold[again] == turn) & ~np.isnan(X[again])])
+    hidden &= varies(seen)
+    judged = hidden.any(1) & ~np.isnan(np.where(hidden, np.nan, truth)).all(1)
+    if hidden[judged].sum() < FEWEST:
+        return None
+    return HeldOut(seen[seen_rows], truth[judged], hidden[judged])
 
 
 def calibrate(
-    members: Members, X: Array, hidden: Mask, guesser: Sampler, sampler: Sampler, seed: int
+    members: Members, held: HeldOut, guesser: Sampler, sampler: Sampler, seed: int
 ) -> Calibration:
-    """Learn how far members are wrong about cells of X that they were trained without.
+    """Learn how far members are wrong about cells that they were trained without.
 
     Parameters
     ----------
     members : Members
-    X : ndarray, shape (n, D)
-    hidden : ndarray of bool, shape (n, D)
+    held : HeldOut
     guesser, sampler : Sampler
         What samples for guesses, and for all else.
     """
@@ -62,39 +96,57 @@ def calibrate(
     spec, likelihood = core.spec.likelihood, core.module.likelihood
     assert isinstance(spec, Columns)
     assert isinstance(likelihood, ColumnsModule)
-    known, n = np.where(hidden, np.nan, X), X.shape[1]
-    units = core.batch_of(X, core.module).x.double().cpu().numpy()  # of the model
-    low, high = range_of(likelihood, units, ~np.isnan(known))
+    seen, truth, hidden = held.seen, held.truth, held.hidden
+    n = seen.shape[1]
+    units = core.batch_of(seen, core.module).x.double().cpu().numpy()  # of the model
+    low, high = range_of(likelihood, units, ~np.isnan(seen))
     found = Calibration(
         weight=np.ones(n),
-        base=base_of(likelihood, units, ~np.isnan(known)),
+        base=base_of(likelihood, units, ~np.isnan(seen)),
         low=low,
         high=high,
-        centre=np.nanmean(known, 0),
+        centre=np.nanmean(seen, 0),
         share=np.zeros(n),
-        second=quantiles_of_codes(known),
-        ends=np.stack([np.nanmin(known, 0), np.nanmax(known, 0)]),
+        second=quantiles_of_codes(seen),
+        spread=np.zeros(n),
+        ends=np.stack([np.nanmin(seen, 0), np.nanmax(seen, 0)]),
         kind=kinds_of(likelihood, spec),
     )
-    some = hidden.any(1)
-    known, truth, units, hidden = known[some], X[some], units[some], hidden[some]
+    known = np.where(hidden, np.nan, truth)
+    units = core.batch_of(truth, core.module).x.double().cpu().numpy()
     _, mean = Members(members.cores, found).mean(known, guesser, seed)
     weight = weights(likelihood, units, hidden, mean, found.base)
     found = replace(found, weight=weight)
-    cells, below = [], []
+    numbers = hidden & (found.kind != CODE)
+    cells = []
     for parts in members.drawn(known, sampler, seed):
         for i, draws, w in by_row(parts):  # (K, D), (K,)
-            for j in np.flatnonzero(hidden[i] & (found.kind != CODE)).tolist():
+            for j in np.flatnonzero(numbers[i]).tolist():
                 x, y = draws[:, j], truth[i, j]
-                cells.append((j, y, found.mean(j, x, w)))
-                below.append((w @ (x < y), w @ (x <= y)))
-    column = np.array([j for j, _, _ in cells], dtype=np.intp)
-    error = np.array([y - guess for _, y, guess in cells])
-    errors = quantiles_of_errors(error, column, n)
+                below = w @ (x < y), w @ (x <= y)
+                cells.append((j, y, found.mean(j, x, w), found.spread_of(j, x, w), *below))
+    return _with_laws(found, np.reshape(cells, (-1, 6)))
+
+
+def _with_laws(found: Calibration, cells: Array) -> Calibration:
+    """Add what is learned from numbers.
+
+    Parameters
+    ----------
+    found : Calibration
+    cells : ndarray, shape (m, 6)
+        Column, truth, guess, standard deviation of the draws, and P(x < truth) and
+        P(x <= truth) under them.
+    """
+    n = len(found.weight)
+    truth, guess, spread = cells[:, 1], cells[:, 2], cells[:, 3]
+    column = cells[:, 0].astype(np.intp)
+    squares = np.bincount(column, spread**2, n) / np.maximum(np.bincount(column, minlength=n), 1)
+    found = replace(found, spread=np.sqrt(squares))
+    scale = np.array([found.scale(*cell) for cell in zip(column, spread, strict=True)])
+    errors = quantiles_of_errors((truth - guess) / scale, column, n)
     found = replace(found, second=np.where(found.kind == CODE, found.second, errors))
-    second = [found.second_law(j, guess) for j, _, guess in cells]
-    second_below = [
-        ((x < y).mean(), (x <= y).mean()) for x, (_, y, _) in zip(second, cells, strict=True)
-    ]
-    share = shares(np.reshape(below, (-1, 2)), np.reshape(second_below, (-1, 2)), column, n)
-    return replace(found, share=np.where(found.kind == CODE, 1 - weight, share))
+    second = (found.second_law(*cell) for cell in zip(column, guess, scale, strict=True))
+    below = [((x < y).mean(), (x <= y).mean()) for x, y in zip(second, truth, strict=True)]
+    share = shares(cells[:, 4:], np.reshape(below, (-1, 2)), column, n)
+    return replace(found, share=np.where(found.kind == CODE, 1 - found.weight, share))

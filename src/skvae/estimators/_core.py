@@ -28,6 +28,7 @@ from skvae.estimators._sequence_rows import (
 )
 from skvae.evidence import Batch
 from skvae.exceptions import ModelFileError, ParameterError
+from skvae.guides import Guided
 from skvae.importance import (
     LATENTS_PER_CALL,
     Marginal,
@@ -35,7 +36,7 @@ from skvae.importance import (
 )
 from skvae.likelihoods import Bernoulli, Gaussian, Likelihood
 from skvae.missingness import Missingness
-from skvae.models import Assembly, ConvLadder, GenerativeModel, Ladder, LatentModule
+from skvae.models import Assembly, ClassModule, ConvLadder, GenerativeModel, Ladder, LatentModule
 from skvae.networks import MLP, RNN, Conv, Network
 from skvae.objectives import Objective
 from skvae.posteriors import Posterior
@@ -218,8 +219,12 @@ class Core:
         checkpoint: str | None = None,
         world: distributed.World | None = None,
         augment: object = None,
+        guide: FitRows | None = None,
     ) -> None:
-        """Train on rows; a second call goes on where the first ended."""
+        """Train on rows; a second call goes on where the first ended.
+
+        ``guide`` are rows whose classes are known, beside each batch of all.
+        """
         if reason := objective.objection(self.spec.posterior):
             raise ParameterError(
                 f"objective={objective.name!r} does not go with "
@@ -232,6 +237,9 @@ class Core:
         if changes:
             augmentation.check_images(changes, self.spec.event_shape)
             train = augmentation.Augmented(train, changes)
+        if guide is not None:
+            known = self._source(guide, rng.seed_from(plan.seed, rng.Stream.GUIDE))
+            train = Guided(train, augmentation.Augmented(known, changes) if changes else known)
         held_out = None
         if valid is not None:
             seed = rng.seed_from(plan.seed, rng.Stream.VALIDATION)
@@ -298,13 +306,35 @@ class Core:
             )
             return _collected(parts, len(Z), self.n_features, Z.dtype)
 
-    def sample(self, n: int, *, seed: int, kind: Kind, dtype: np.dtype[Any]) -> Array:
-        """Draw from p(z) and then p(x | z), or E[x | z] with ``kind="mean"``; shape (n, D)."""
+    def log_class(self, X: Array) -> Array:
+        """Log q(y | x), shape (n, C), of a model with classes."""
+        classes = self._classes
+        return self._per_block(X, lambda m, batch: classes(m).log_class(batch), self.n_classes)
+
+    @staticmethod
+    def _classes(module: LatentModule) -> ClassModule:
+        assert isinstance(module, ClassModule)
+        return module
+
+    @property
+    def n_classes(self) -> int:
+        """Number of classes of a model that has some."""
+        return self._classes(self.module).n_classes
+
+    def sample(
+        self, n: int, *, seed: int, kind: Kind, dtype: np.dtype[Any], y: int | None = None
+    ) -> Array:
+        """Draw from p(z) and then p(x | z), or E[x | z] with ``kind="mean"``; shape (n, D).
+
+        Of a model with classes, ``y`` is the number of that of all rows.
+        """
 
         def part(i: int, start: int) -> Array:
             noise = rng.Sequential(rng.generator(seed, rng.Stream.SAMPLE, i))
             size = (min(ROWS_PER_CALL, n - start),)
             z = draw(self.module.prior_distribution(), size, noise)
+            if y is not None:
+                z = self._classes(self.module).of_class(z, y)
             p = self.module.generate(z)
             return self._to_data(p.mean if kind == "mean" else draw(p, (), noise))
 
@@ -486,13 +516,18 @@ class Core:
         transform = transform_of(spec, shift.numpy(), unit.numpy())
         return cls(spec, module, transform, manifest["binarize"], manifest["seed"], device)
 
-    def _per_block(self, X: Array, function: Callable[[LatentModule, Batch], Tensor]) -> Array:
+    def _per_block(
+        self,
+        X: Array,
+        function: Callable[[LatentModule, Batch], Tensor],
+        width: int | None = None,
+    ) -> Array:
         module, dtype = self._module_for(X)
         with torch.no_grad():
             parts = (
                 function(module, self._batch(rows, dtype)).cpu().numpy() for rows in _blocks(X)
             )
-            return _collected(parts, len(X), self.spec.latent.width, X.dtype)
+            return _collected(parts, len(X), width or self.spec.latent.width, X.dtype)
 
     def _module_for(self, X: Array) -> tuple[LatentModule, torch.dtype]:
         """Compute in the precision of the data: float64 rows get a float64 copy of the model."""

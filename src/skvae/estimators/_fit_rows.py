@@ -73,10 +73,12 @@ class InMemory:
     X : ndarray, shape (n, D)
         Of floats, or of a small type, in which the rows then stay.
     seed : int
+    y : ndarray of int64, shape (n,), or None
+        Numbers of classes, −1 where one is unknown.
     """
 
-    def __init__(self, X: Array, seed: int) -> None:
-        self.X, self.seed = X, seed
+    def __init__(self, X: Array, seed: int, y: NDArray[np.int64] | None = None) -> None:
+        self.X, self.seed, self.y = X, seed, y
 
     def __len__(self) -> int:
         return len(self.X)
@@ -117,7 +119,12 @@ class InMemory:
     def hold_out(self, n: int) -> "tuple[InMemory, InMemory]":
         """Split off n random rows, a function of the seed; return the others and these."""
         order = np.random.default_rng([self.seed, 1]).permutation(len(self.X))
-        return InMemory(self.X[order[n:]], self.seed), InMemory(self.X[order[:n]], self.seed)
+        return self.subset(order[n:]), self.subset(order[:n])
+
+    def subset(self, index: NDArray[np.intp]) -> "InMemory":
+        """Return some rows."""
+        y = None if self.y is None else self.y[index]
+        return InMemory(self.X[index], self.seed, y)
 
     def source(
         self, transform: Transform, event_shape: tuple[int, ...], *, binarize: Binarize, seed: int
@@ -132,7 +139,9 @@ class InMemory:
             for start in range(0, len(x), ROWS_PER_CHUNK):
                 rows = slice(start, start + ROWS_PER_CHUNK)
                 x[rows] = transform.encode(self.X[rows], torch.float32)
-        return Source(x.view(-1, *event_shape), transform=later, binarize=binarize, seed=seed)
+        y = None if self.y is None else torch.from_numpy(self.y)
+        x = x.view(-1, *event_shape)
+        return Source(x, transform=later, binarize=binarize, seed=seed, y=y)
 
 
 class Streamed:

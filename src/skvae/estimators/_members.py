@@ -17,6 +17,7 @@ from torch import Tensor
 from skvae import distributions, rng
 from skvae.calibration import Calibration
 from skvae.conditional import PosteriorSample, Sampler
+from skvae.estimators._cells import by_row
 from skvae.estimators._core import Core
 from skvae.evidence import Batch
 from skvae.likelihoods.columns import ColumnsModule
@@ -56,7 +57,7 @@ class Members:
     ----------
     cores : sequence of Core
     calibration : Calibration or None
-        Corrects what they say of single cells; draws of whole rows and their scores are theirs.
+        Corrects what they say of single cells; scores are theirs.
     """
 
     def __init__(self, cores: Sequence[Core], calibration: Calibration | None = None) -> None:
@@ -102,6 +103,20 @@ class Members:
 
         Draw i is one of member i, i + M, ... of M: what they disagree about shows between draws.
         """
+        out = self._draws(X, n, sampler, seed)
+        if self.calibration is None:
+            return out
+        noise = np.random.default_rng([seed, rng.Stream.IMPUTE])
+        for parts in self.drawn(X, sampler, seed):
+            for i, draws, weight in by_row(parts):  # (K, D), (K,)
+                choice = noise.random(n)
+                for j in np.flatnonzero(np.isnan(X[i])).tolist():
+                    out[:, i, j] = self.calibration.moved(
+                        j, out[:, i, j], draws[:, j], weight, choice, noise
+                    )
+        return out
+
+    def _draws(self, X: Array, n: int, sampler: Sampler, seed: int) -> Array:
         out = np.empty((n, len(X), X.shape[1]))
         for m, core in enumerate(self.cores):
             own = range(m, n, len(self.cores))

@@ -12,7 +12,7 @@ from torch import nn
 from skvae import rng
 from skvae.calibration import Calibration
 from skvae.callbacks import Epoch, History, Progress, Watcher
-from skvae.estimators._calibrate import calibrate, choose_cells
+from skvae.estimators._calibrate import calibrate, hold_out
 from skvae.estimators._core import Core, choose_network, pick_device
 from skvae.estimators._members import Members
 from skvae.estimators._table import TableRows, table_likelihood
@@ -69,12 +69,11 @@ def train(imputer: VAEImputer, values: NDArray[Any], seed: int) -> tuple[Members
 def _calibration(imputer: VAEImputer, known: NDArray[Any], seed: int) -> Calibration | None:
     """Train a model without some of the cells, and see what it says of them."""
     own_seed = rng.seed_from(seed, CALIBRATION)
-    hidden = choose_cells(known, own_seed)
-    if hidden is None:
+    held = hold_out(known, own_seed)
+    if held is None:
         return None
-    rest = np.where(hidden, np.nan, known)
-    core, _ = _trained(imputer, TableRows(rest, own_seed, known), own_seed)
-    return calibrate(Members([core]), known, hidden, imputer._guesser, imputer._sampler, own_seed)
+    core, _ = _trained(imputer, TableRows(held.seen, own_seed, known), own_seed)
+    return calibrate(Members([core]), held, imputer._guesser, imputer._sampler, own_seed)
 
 
 def _trained(imputer: VAEImputer, rows: TableRows, seed: int) -> tuple[Core, History]:

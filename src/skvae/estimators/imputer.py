@@ -84,11 +84,12 @@ class VAEImputer(TransformerMixin, TableFace):  # type: ignore[misc]
         is hidden, so that it knows patterns of holes that the table does not have
         (`skvae.objectives.WakePhase`); 0 for not.
     calibrate : bool, default=True
-        Train one more model, with a tenth of the observed cells hidden from it, and correct by
-        what it says of these: guesses that stray too far from the mean of their column are drawn
-        back, and the distribution of a cell is mixed with that of its column, so far that 90 % of
-        the cells lie in their 90 % interval (`skvae.calibration`). This doubles the time of `fit`
-        for one member. Draws of `sample` and scores stay those of the model. Not with ``mnar``.
+        Train one more model, without a tenth of the rows and of the cells of the others, and
+        correct by what it says of these: guesses that stray too far from the mean of their column
+        are drawn back, and the distribution of a number is mixed with its guess and the errors
+        that guesses have, so far that 90 % of the cells lie in their 90 % interval
+        (`skvae.calibration`). This doubles the time of `fit` for one member. Scores stay those of
+        the model. Not with ``mnar``.
     method : {"auto", "importance", "gibbs", "metropolis"}, default="auto"
         How p(missing | observed) is sampled. ``"importance"`` weighs draws from the encoder [1]_;
         ``"auto"`` does so too, and looks for better ones where Pareto-k̂ says that these are wrong.

@@ -2,13 +2,16 @@
 
 from skvae.models.assembly import Assembly
 from skvae.models.base import GenerativeModel, LatentModule
+from skvae.models.classes import M2, ClassModule
 from skvae.models.conv_ladder import ConvLadder
 from skvae.models.hierarchical import Hierarchical
 from skvae.models.ladder import Ladder
 from skvae.models.vae import OneLevel, VAEModule
 
 __all__ = [
+    "M2",
     "Assembly",
+    "ClassModule",
     "ConvLadder",
     "GenerativeModel",
     "Hierarchical",

@@ -1,6 +1,7 @@
 """Terms that are added to an objective: ``ELBO() + Contractive(0.1)``."""
 
 from skvae.penalties.base import Penalty
+from skvae.penalties.classes import Supervised
 from skvae.penalties.contractive import Contractive
 from skvae.penalties.decoder import DecoderGradient, DecoderWeights
 from skvae.penalties.disentangle import DIP, FactorVAE, TotalCorrelation
@@ -15,6 +16,7 @@ __all__ = [
     "DecoderWeights",
     "FactorVAE",
     "Penalty",
+    "Supervised",
     "TotalCorrelation",
     "WakePhase",
 ]

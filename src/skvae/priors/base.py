@@ -31,6 +31,7 @@ SPACES: dict[Space, str] = {
     "real": "real numbers",
     "sphere": "points on a sphere",
     "one_hot": "discrete codes",
+    "mixed": "numbers beside codes",
 }
 
 

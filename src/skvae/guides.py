@@ -1,0 +1,57 @@
+"""Rows with classes beside the batches of an epoch, of which few have one."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from skvae.data import Source
+from skvae.evidence import Batch
+
+__all__ = ["Guided"]
+
+SIZE = 100  # rows with a class beside each batch
+
+
+class Guided(Source):
+    """Another source, whose batches bring a guide.
+
+    Of a hundred labelled rows among many thousands, a batch has none or one: far too few to learn
+    from in every update.
+
+    Parameters
+    ----------
+    source, guide : Source
+        All rows, and those of known class. These come in an order that is a function of the
+        number of the update.
+    """
+
+    def __init__(self, source: Source, guide: Source) -> None:
+        self.source, self.guide = source, guide
+        self.seed = source.seed
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def identity(self) -> list[Tensor]:
+        """Return what a fit knows its data by, when it goes on from a checkpoint."""
+        return [*self.source.identity(), *self.guide.identity()]
+
+    def batches(
+        self, epoch: int, size: int, device: torch.device, *, skip: int = 0
+    ) -> Iterator[Batch]:
+        """Yield all rows once, each batch with a guide."""
+        per_epoch, per_turn = -(-len(self) // size), -(-len(self.guide) // SIZE)
+        turns: Iterator[Batch] = iter(())
+        for step, batch in enumerate(self.source.batches(epoch, size, device, skip=skip), skip):
+            guide = next(turns, None)
+            if guide is None:
+                turn, at = divmod(epoch * per_epoch + step, per_turn)
+                turns = self.guide.batches(turn, SIZE, device, skip=at)
+                guide = next(turns)
+            yield replace(batch, guide=guide)
+
+    def in_order(self, size: int, device: torch.device) -> Iterator[Batch]:
+        """Yield all rows in their order, without a guide."""
+        return self.source.in_order(size, device)

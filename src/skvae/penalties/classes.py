@@ -1,0 +1,69 @@
+"""What q(y | x) learns beside its part in the bound."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from skvae.evidence import Batch, Evidence, Model
+from skvae.exceptions import ParameterError
+from skvae.penalties.base import Penalty
+from skvae.rng import Noise
+from skvae.spec import check_finite
+
+__all__ = ["Supervised"]
+
+
+def log_class(model: Model, batch: Batch, penalty: Penalty) -> Tensor:
+    """Return log q(y | x), shape (B, C).
+
+    Raises
+    ------
+    ParameterError
+        The model knows no classes.
+    """
+    own = getattr(model, "log_class", None)
+    if own is None:
+        raise ParameterError(
+            f"{type(penalty).__name__} needs a model with classes, such as model='m2'."
+        )
+    log_q: Tensor = own(batch)
+    return log_q
+
+
+@dataclass(frozen=True)
+class Supervised(Penalty, name="supervised"):
+    """−α log q(y | x) of rows whose class is known, as the mean over these [1]_.
+
+    In the bound, q(y | x) has a part only where the class is unknown. The paper's sum over rows,
+    with α = 0.1 · N, is this mean with α = 0.1 beside a mean over all N rows.
+
+    Parameters
+    ----------
+    weight : float
+        α, in nats of a row's bound for one nat of log q(y | x).
+
+    References
+    ----------
+    .. [1] Kingma et al., "Semi-supervised Learning with Deep Generative Models", 2014,
+       arXiv:1406.5298, equation 9
+    """
+
+    weight: float = 0.1
+
+    def __post_init__(self) -> None:
+        check_finite(self, "weight")
+
+    def __call__(
+        self, model: Model, batch: Batch, evidence: Evidence, *, step: int, noise: Noise
+    ) -> Tensor:
+        """Evaluate the weighted penalty, shape ()."""
+        rows = batch.guide
+        if rows is None and batch.y is not None:
+            known = batch.y >= 0
+            rows = batch.rows(known) if bool(known.any()) else None
+        if rows is None:
+            return torch.zeros((), device=batch.x.device)
+        assert rows.y is not None
+        return self.weight * F.nll_loss(log_class(model, rows, self), rows.y)
