@@ -112,7 +112,7 @@ def test_recoveries_are_resumed_too(tmp_path):
     class Bad(Mortal):
         def __call__(self, model, batch, *, step, noise):
             bound = super().__call__(model, batch, step=step, noise=noise)
-            if step != 8 or bool(batch.x[0].sum() >= 4):
+            if step != 8 or batch.x.sum() % 8 < 1:
                 return bound
             return objectives.Bound(bound.loss * torch.nan, bound.terms, bound.evidence)
 

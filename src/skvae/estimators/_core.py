@@ -316,6 +316,10 @@ class Core:
         assert isinstance(module, ClassModule)
         return module
 
+    def class_prior(self) -> list[float]:
+        """p(y) of a model with classes."""
+        return torch.softmax(self._classes(self.module).class_logits.detach(), -1).tolist()
+
     @property
     def n_classes(self) -> int:
         """Number of classes of a model that has some."""

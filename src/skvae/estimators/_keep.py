@@ -64,8 +64,13 @@ class Kept(Scores):
             "channels_last": self._channels_last,
             "dtype": self._dtype,
             "sequences": None if self._form is None else self._form.to_json(),
+            **self._own_manifest(),
         }
         serialization.write(path, manifest, tensors, overwrite=overwrite)
+
+    def _own_manifest(self) -> dict[str, Any]:
+        """Return what an estimator has to say besides, as JSON values."""
+        return {}
 
     @classmethod
     def _from_manifest(

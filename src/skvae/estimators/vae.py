@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from skvae.distributed import World
     from skvae.estimators._core import Kind
     from skvae.estimators._fit_rows import FitRows
+    from skvae.objectives import Objective
 
 __all__ = ["VAE"]
 
@@ -364,7 +365,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Kept):  # type: ign
             network=choose_network(
                 self.network, self.hidden_layer_sizes, self.event_shape_, self.likelihood_
             ),
-            model=self.model,
+            model=self._wiring(),
             binarize=self.binarize,
             device=pick_device(self.device),
         )
@@ -372,7 +373,6 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Kept):  # type: ign
     def _train(self, rows: FitRows, world: World, *, one_pass: bool = False) -> None:
         from skvae.callbacks import EarlyStopping, Progress, Watcher
         from skvae.estimators._core import pick_precision
-        from skvae.objectives import Objective
         from skvae.training import Plan, auto_batch_size, auto_epochs
 
         train, valid = (rows, None) if one_pass else self._hold_out(rows)
@@ -388,7 +388,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Kept):  # type: ign
             schedule=not one_pass,
             dtype=pick_precision(self.precision, self._core.device, self._core.module),
         )
-        objective = Objective.resolve(self.objective, argument="objective")
+        objective = self._bound()
         watchers: list[Watcher] = [self.history_]
         if valid is not None:
             watch = f"valid_{objective.watch}"
@@ -406,11 +406,26 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Kept):  # type: ign
                 checkpoint=None if one_pass else self.checkpoint,
                 world=world,
                 augment=self.augment,
+                guide=self._guide(train),
             )
         finally:
             self.n_iter_ = max(1, len(self.history_))
         if not one_pass and world.is_main and train.varied:  # equal rows need no code
             self._warn_of_collapse()
+
+    def _wiring(self) -> str | Spec:
+        """What is built."""
+        return self.model
+
+    def _bound(self) -> Objective:
+        """What is maximised."""
+        from skvae.objectives import Objective
+
+        return Objective.resolve(self.objective, argument="objective")
+
+    def _guide(self, rows: FitRows) -> FitRows | None:
+        """Rows of known class, where there are classes."""
+        return None
 
     # -- look -----------------------------------------------------------------------------
 
@@ -471,7 +486,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Kept):  # type: ign
         ]
         weight = np.linspace(0, 1, n)[:, None]
         line = (1 - weight) * ends[0] + weight * ends[1]
-        return self.inverse_transform(line.astype(np.result_type(*ends)))
+        return self._contained(self._core.decode(line.astype(np.result_type(*ends))))
 
     # -- generate -------------------------------------------------------------------------
 

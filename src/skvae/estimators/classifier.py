@@ -1,0 +1,392 @@
+"""The semi-supervised classifier."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from numbers import Real
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import ClassifierMixin
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import check_array, check_consistent_length, check_is_fitted
+
+from skvae.estimators._base import Array, Rows, Seed, at_least, joined, seed_of
+from skvae.estimators._containers import to_numpy, widened
+from skvae.estimators._labels import UNKNOWN, class_number, encode_labels
+from skvae.estimators.vae import VAE, _kind
+from skvae.exceptions import DataError, ModelFileError, TrainingDivergedError
+from skvae.spec import Spec
+
+if TYPE_CHECKING:
+    import torch
+
+    from skvae.estimators._core import Kind
+    from skvae.estimators._fit_rows import FitRows, InMemory
+    from skvae.networks import Network
+    from skvae.objectives import Objective
+
+__all__ = ["VAEClassifier"]
+
+
+class VAEClassifier(ClassifierMixin, VAE):  # type: ignore[misc]
+    """Variational autoencoder that learns classes from few labels and many rows without one [1]_.
+
+    A row has a class y beside its latent vector: p(y) p(z) p(x | y, z), with q(y | x) as the
+    classifier. Rows without a label are explained by all classes, each as far as q(y | x) holds
+    it possible; this sum is exact.
+
+    Parameters
+    ----------
+    n_components : int, default=50
+        Number of latent dimensions beside the class.
+    model : {"m2"}, default="m2"
+        How rows and classes hang together; M2 of the paper.
+    alpha : float, default=0.1
+        Weight of the mean of −log q(y | x) over the labelled rows, beside the mean of the bound
+        over all. The paper's α, which is multiplied by the number of rows there.
+    class_prior : {"labelled", "uniform", "learned"} or array of shape (n_classes,)
+        p(y): as often as in the labelled rows, where one more of each is counted; all alike;
+        learned from all rows; or given, in the order of ``classes_``.
+    likelihood, posterior, prior, network, hidden_layer_sizes, objective, binarize, augment, \
+event_shape, channels_last, max_epochs, batch_size, learning_rate, validation_fraction, \
+n_iter_no_change, tol, precision, device, checkpoint, random_state, verbose
+        As in `VAE`.
+    early_stopping : bool or "auto", default=False
+        As in `VAE`: by the bound, which says little of q(y | x).
+
+    Attributes
+    ----------
+    classes_ : ndarray, shape (n_classes,)
+        Labels, sorted, without the one for unknown.
+    n_features_in_, feature_names_in_, event_shape_, likelihood_, history_, n_iter_
+        As in `VAE`.
+
+    References
+    ----------
+    .. [1] Kingma et al., "Semi-supervised Learning with Deep Generative Models", 2014,
+       arXiv:1406.5298
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skvae.estimators.classifier import VAEClassifier
+    >>> from skvae.datasets import load_digits
+    >>> digits = load_digits()
+    >>> y = np.where(np.arange(len(digits.y_train)) < 100, digits.y_train, -1)
+    >>> clf = VAEClassifier(likelihood="bernoulli", max_epochs=3, random_state=0)
+    >>> clf = clf.fit(digits.X_train / 16, y)
+    >>> clf.predict_proba(digits.X_test / 16).shape
+    (360, 10)
+    >>> clf.sample(5, y=3, random_state=0).shape
+    (5, 64)
+    """
+
+    _parameter_constraints: dict[str, list[Any]] = {
+        **{k: v for k, v in VAE._parameter_constraints.items() if k != "warm_start"},
+        "model": [StrOptions({"m2"})],
+        "alpha": [Interval(Real, 0, None, closed="left")],
+        "class_prior": [StrOptions({"labelled", "uniform", "learned"}), "array-like"],
+    }
+
+    classes_: NDArray[Any]
+
+    def __init__(
+        self,
+        n_components: int = 50,
+        *,
+        model: Literal["m2"] = "m2",
+        alpha: float = 0.1,
+        class_prior: Literal["labelled", "uniform", "learned"] | ArrayLike = "labelled",
+        likelihood: str | Spec = "auto",
+        posterior: str | Spec = "diagonal",
+        prior: str | Spec = "auto",
+        network: str | Spec = "auto",
+        hidden_layer_sizes: tuple[int, ...] = (256, 256),
+        objective: str | Spec = "elbo",
+        binarize: Literal["threshold", "stochastic"] | None = None,
+        augment: Sequence[str | Spec] | tuple[str, ...] | Spec | None = None,
+        event_shape: tuple[int, ...] | None = None,
+        channels_last: bool = False,
+        max_epochs: int | Literal["auto"] = "auto",
+        batch_size: int | Literal["auto"] = "auto",
+        learning_rate: float = 0.002,
+        early_stopping: bool | Literal["auto"] = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 10,
+        tol: float = 1e-4,
+        precision: Literal["float32", "bfloat16", "auto"] = "auto",
+        device: str = "auto",
+        checkpoint: str | None = None,
+        random_state: Seed = None,
+        verbose: int = 0,
+    ) -> None:
+        super().__init__(
+            n_components,
+            likelihood=likelihood,
+            posterior=posterior,
+            prior=prior,
+            network=network,
+            model=model,
+            hidden_layer_sizes=hidden_layer_sizes,
+            objective=objective,
+            binarize=binarize,
+            augment=augment,
+            event_shape=event_shape,
+            channels_last=channels_last,
+            max_epochs=max_epochs,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            early_stopping=early_stopping,
+            validation_fraction=validation_fraction,
+            n_iter_no_change=n_iter_no_change,
+            tol=tol,
+            precision=precision,
+            device=device,
+            checkpoint=checkpoint,
+            random_state=random_state,
+            verbose=verbose,
+        )
+        self.alpha = alpha
+        self.class_prior = class_prior
+
+    # -- fit ------------------------------------------------------------------------------
+
+    def fit(self, X: Rows, y: Any = None) -> Self:
+        """Train on rows with and without labels.
+
+        Parameters
+        ----------
+        X : as in `VAE.fit`, but rows that fit into memory, and no sequences
+        y : array, shape (n,)
+            Labels of any type; −1, NaN and None for unknown ones. Where there is but one other
+            value, −1 is a class.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        DataError
+            X has NaN, infinity, or values that the likelihood does not allow; y has less than two
+            classes.
+        ParameterError, InvalidParameterError
+            A parameter has a value that makes no sense.
+        TrainingDivergedError
+            Loss or gradients stayed non-finite; the estimator keeps the last good weights.
+        """
+        from skvae.distributed import joined as together
+        from skvae.estimators._fit_rows import InMemory
+
+        name = type(self).__name__
+        if y is None:
+            raise ValueError(
+                f"This {name} estimator requires y to be passed, but the target y is None."
+            )
+        with self._all_or_nothing(TrainingDivergedError), together() as world:
+            rows = self._rows_to_fit(X, reset=True, world=world)
+            if not isinstance(rows, InMemory):
+                raise DataError(
+                    f"{name} is trained on rows in memory that all have the same cells; X is "
+                    "streamed from files, or has sequences."
+                )
+            self.classes_, codes = encode_labels(y, name)
+            check_consistent_length(rows.X, codes)
+            rows = InMemory(rows.X, rows.seed, codes)
+            self._class_counts = np.bincount(codes[codes != UNKNOWN], minlength=1)
+            self._start(rows)
+            self._train(rows, world)
+        return self
+
+    @property
+    def partial_fit(self) -> NoReturn:
+        """Not there: the classes must be known."""
+        raise AttributeError(f"{type(self).__name__} has no partial_fit.")
+
+    def _wiring(self) -> Spec:
+        from skvae.models import M2
+
+        given = self.class_prior
+        n = len(self.classes_)
+        if isinstance(given, str):
+            counts = self._class_counts + 1
+            named: dict[str, Any] = {
+                "uniform": (),
+                "learned": "learned",
+                "labelled": tuple((counts / counts.sum()).tolist()),
+            }
+            return M2(n, named[given])
+        return M2(n, tuple(np.asarray(given, dtype=float).ravel().tolist()))
+
+    def _bound(self) -> Objective:
+        from skvae.objectives import Supervised
+
+        return super()._bound() + Supervised(float(self.alpha))
+
+    def _guide(self, rows: FitRows) -> FitRows | None:
+        own: InMemory = rows  # type: ignore[assignment]
+        assert own.y is not None
+        known = np.flatnonzero(own.y != UNKNOWN)
+        # Where all are labelled, each batch is its own guide.
+        return own.subset(known) if 0 < len(known) < len(own) else None
+
+    # -- classify -------------------------------------------------------------------------
+
+    def predict_log_proba(self, X: Rows) -> Array:
+        """Return log q(y | x) of each class, in the order of ``classes_``.
+
+        Parameters
+        ----------
+        X : shape (n, D) or (n, *event)
+
+        Returns
+        -------
+        log_p : ndarray, shape (n, n_classes)
+        """
+        check_is_fitted(self)
+        return joined([self._core.log_class(rows) for rows in self._validated_blocks(X)])
+
+    def predict_proba(self, X: Rows) -> Array:
+        """Return q(y | x) of each class, in the order of ``classes_``.
+
+        Parameters
+        ----------
+        X : shape (n, D) or (n, *event)
+
+        Returns
+        -------
+        p : ndarray, shape (n, n_classes)
+        """
+        return np.exp(self.predict_log_proba(X))
+
+    def predict(self, X: Rows) -> NDArray[Any]:
+        """Return the most probable class of each row.
+
+        Parameters
+        ----------
+        X : shape (n, D) or (n, *event)
+
+        Returns
+        -------
+        y : ndarray, shape (n,)
+        """
+        log_p = self.predict_log_proba(X)
+        return np.asarray(self.classes_[log_p.argmax(1)])
+
+    # -- look and generate ----------------------------------------------------------------
+
+    def transform(self, X: Rows) -> Array:
+        """Return the posterior means E[z | x], averaged over the classes; deterministic.
+
+        Parameters
+        ----------
+        X : shape (n, D) or (n, *event)
+
+        Returns
+        -------
+        Z : ndarray, shape (n, n_components)
+        """
+        Z = super().transform(X)
+        return Z[:, : self._n_features_out]
+
+    def inverse_transform(self, Z: ArrayLike, y: Any = None) -> Any:
+        """Return E[x | z, y] in data units, in the kind of container that `fit` saw.
+
+        Parameters
+        ----------
+        Z : shape (n, n_components)
+        y : a label, or None
+            The class of all rows; None for the mean over p(y).
+
+        Returns
+        -------
+        X : shape (n, D) or (n, *event)
+        """
+        check_is_fitted(self)
+        values = check_array(widened(to_numpy(Z)), dtype=[np.float64, np.float32], input_name="Z")
+        if values.shape[1] != self._n_features_out:
+            raise DataError(
+                f"Z has {values.shape[1]} columns, but z of this model has {self._n_features_out}."
+            )
+        if y is not None:
+            return self._contained(self._decoded(values, class_number(y, self.classes_)))
+        p = self._core.class_prior()
+        mean = sum(p[c] * self._decoded(values, c) for c in range(len(p)))
+        return self._contained(np.asarray(mean, dtype=values.dtype))
+
+    def _decoded(self, Z: Array, c: int) -> Array:
+        code = np.zeros((len(Z), len(self.classes_)), Z.dtype)
+        code[:, c] = 1
+        return self._core.decode(np.concatenate([Z, code], 1))
+
+    def analogies(self, X: Rows) -> list[Any]:
+        """Return what rows would look like in each class: z is kept, y is changed.
+
+        Parameters
+        ----------
+        X : shape (n, D) or (n, *event)
+
+        Returns
+        -------
+        rows : list of containers as X, one for each of ``classes_``
+            E[x | z, y] at the posterior mean of z.
+        """
+        Z = self.transform(X)
+        return [self._contained(self._decoded(Z, c)) for c in range(len(self.classes_))]
+
+    def sample(
+        self,
+        n_samples: int = 1,
+        *,
+        y: Any = None,
+        kind: Kind = "draw",
+        random_state: Seed = None,
+    ) -> Any:
+        """Draw new rows from the model, of all classes or of one.
+
+        Parameters
+        ----------
+        n_samples : int
+        y : a label, or None
+            None draws the class of each row from p(y).
+        kind : {"draw", "mean"}
+            As in `VAE.sample`.
+        random_state : int, RandomState, Generator or None
+
+        Returns
+        -------
+        X : shape (n_samples, D) or (n_samples, *event), in the container that `fit` saw
+        """
+        check_is_fitted(self)
+        n = at_least("n_samples", n_samples, 0)
+        chosen = None if y is None else class_number(y, self.classes_)
+        seed, dtype = seed_of(random_state), np.dtype(self._dtype)
+        rows = self._core.sample(n, seed=seed, kind=_kind(kind), dtype=dtype, y=chosen)
+        return self._contained(rows)
+
+    @property
+    def _n_features_out(self) -> int:
+        return self._core.spec.latent.width - len(self.classes_)
+
+    # -- keep -----------------------------------------------------------------------------
+
+    def _own_manifest(self) -> dict[str, Any]:
+        return {"classes": self.classes_.tolist(), "kind_of_classes": self.classes_.dtype.str}
+
+    @classmethod
+    def _from_manifest(
+        cls,
+        manifest: dict[str, Any],
+        tensors: dict[str, torch.Tensor],
+        network: Network | None,
+    ) -> Self:
+        self = super()._from_manifest(manifest, tensors, network)
+        kind, values = manifest["kind_of_classes"], manifest["classes"]
+        if not isinstance(kind, str) or kind[1:2] not in tuple("iufbU"):
+            raise ModelFileError(f"classes of type {kind!r:.80} are not known.")
+        self.classes_ = np.array(values, dtype=kind)
+        if self.classes_.shape != (self._core.n_classes,):
+            raise ModelFileError("its classes are not those of its model.")
+        return self
