@@ -35,6 +35,7 @@ CPU = torch.device("cpu")
         (np.array(["b", -1, "a"], object), ["a", "b"], [1, -1, 0]),
         (pd.Series(["x", pd.NA, "y"]), ["x", "y"], [0, -1, 1]),
         (pd.Series([4, pd.NA, 5], dtype="Int64"), [4, 5], [0, -1, 1]),
+        (np.where([True, False, True], np.array([3, 3, 7], np.uint8), -1), [3, 7], [0, -1, 1]),
         (["-1", "1", "1"], ["-1", "1"], [0, 1, 1]),
         ([True, False, True], [False, True], [1, 0, 1]),
         ([-1, 1, 1, -1], [-1, 1], [0, 1, 1, 0]),  # with one other value, it is a class
@@ -188,3 +189,9 @@ def test_a_model_of_bits_with_all_labels_is_trained_without_q_of_y():
     assert np.allclose(core.log_class(X), -np.log(3))
     core.train(rows, None, ELBO() + Supervised(1.0), plan, [], 0)
     assert np.mean(core.log_class(X).argmax(1) == y) > 0.8
+
+
+@pytest.mark.parametrize("bad", [-1.0, np.inf, np.nan])
+def test_a_weight_that_makes_no_sense_is_refused(bad):
+    with pytest.raises(ParameterError, match="weight must be finite and >= 0"):
+        Supervised(bad)

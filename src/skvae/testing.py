@@ -8,6 +8,8 @@ nothing where all holds. They need no test runner::
     check_likelihood(MyLikelihood(), x=torch.rand(8, 3))
 """
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -15,7 +17,7 @@ from skvae import distributions, rng
 from skvae.evidence import Batch
 from skvae.latent import Space
 from skvae.likelihoods import Gaussian, Likelihood
-from skvae.models import Assembly
+from skvae.models import M2, Assembly
 from skvae.networks import MLP, Network, SequenceNetwork
 from skvae.objectives import ELBO, Objective
 from skvae.penalties import Penalty
@@ -224,8 +226,11 @@ def check_penalty(spec: Penalty) -> None:
     """Check a penalty on a small model, next to the ELBO."""
     _check_spec(spec)
     check_objective(ELBO() + spec)
-    module = Assembly((4,), 2, Gaussian(), Diagonal(), Standard(), MLP((5,))).build(0).double()
+    parts = Assembly((4,), 2, Gaussian(), Diagonal(), Standard(), MLP((5,)))
     batch = Batch(torch.randn(6, 4, generator=rng.generator(0), dtype=torch.float64))
+    if spec.of_classes:
+        parts, batch = parts.replace(model=M2()), replace(batch, y=torch.arange(6) % 3 - 1)
+    module = parts.build(0).double()
     evidence = module.evidence(batch, 3, rng.Sequential(rng.generator(1)))
     with rng.isolated(0):
         running = spec.start(module.spec.latent.width)

@@ -22,7 +22,8 @@ def encode_labels(y: Any, name: str) -> tuple[NDArray[Any], NDArray[np.int64]]:
     Parameters
     ----------
     y : array, shape (n,)
-        Unknown are −1, NaN and None. Where there is but one other value, −1 is a class.
+        Unknown are −1, NaN and None, and of unsigned types the largest value, which is what NumPy
+        makes of −1. Where there is but one other value, −1 is a class.
     name : str
         Of the estimator, for messages.
 
@@ -38,6 +39,8 @@ def encode_labels(y: Any, name: str) -> tuple[NDArray[Any], NDArray[np.int64]]:
     if y.dtype.kind == "f":
         assert_all_finite(y[~unknown], input_name="y")
     minus = np.zeros(len(y), bool)
+    if y.dtype.kind == "u":
+        minus = y == np.iinfo(y.dtype).max
     if y.dtype.kind in "ifO":
         minus = np.array([value == UNKNOWN for value in y.tolist()], bool) & ~unknown
     others = np.unique(y[~(unknown | minus)])

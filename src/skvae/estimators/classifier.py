@@ -160,8 +160,9 @@ n_iter_no_change, tol, precision, device, checkpoint, random_state, verbose
         ----------
         X : as in `VAE.fit`, but rows that fit into memory, and no sequences
         y : array, shape (n,)
-            Labels of any type; −1, NaN and None for unknown ones. Where there is but one other
-            value, −1 is a class.
+            Labels of any type; −1, NaN and None for unknown ones, and of unsigned types the
+            largest value, which is what NumPy makes of −1. Where there is but one other value, −1
+            is a class.
 
         Returns
         -------

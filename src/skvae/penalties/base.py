@@ -2,6 +2,7 @@
 
 import abc
 from collections.abc import Iterator
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +16,13 @@ __all__ = ["Penalty", "directions"]
 
 
 class Penalty(Spec, abc.ABC, family="penalty"):
-    """A number that training makes small, next to an objective."""
+    """A number that training makes small, next to an objective.
+
+    ``of_classes`` says whether it is about q(y | x), so that it needs a model with classes and
+    rows whose classes are known.
+    """
+
+    of_classes: ClassVar[bool] = False
 
     @abc.abstractmethod
     def __call__(

@@ -1,6 +1,7 @@
 """What q(y | x) learns beside its part in the bound."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -51,6 +52,8 @@ class Supervised(Penalty, name="supervised"):
     """
 
     weight: float = 0.1
+
+    of_classes: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_finite(self, "weight")
