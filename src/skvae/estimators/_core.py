@@ -36,7 +36,14 @@ from skvae.importance import (
 )
 from skvae.likelihoods import Bernoulli, Gaussian, Likelihood
 from skvae.missingness import Missingness
-from skvae.models import Assembly, ClassModule, ConvLadder, GenerativeModel, Ladder, LatentModule
+from skvae.models import (
+    Assembly,
+    ClassifyingModule,
+    ConvLadder,
+    GenerativeModel,
+    Ladder,
+    LatentModule,
+)
 from skvae.networks import MLP, RNN, Conv, Network
 from skvae.objectives import Objective
 from skvae.posteriors import Posterior
@@ -312,8 +319,8 @@ class Core:
         return self._per_block(X, lambda m, batch: classes(m).log_class(batch), self.n_classes)
 
     @staticmethod
-    def _classes(module: LatentModule) -> ClassModule:
-        assert isinstance(module, ClassModule)
+    def _classes(module: LatentModule) -> ClassifyingModule:
+        assert isinstance(module, ClassifyingModule)
         return module
 
     def class_prior(self) -> list[float]:

@@ -3,6 +3,7 @@
 from skvae.models.assembly import Assembly
 from skvae.models.base import GenerativeModel, LatentModule
 from skvae.models.classes import M2, ClassModule
+from skvae.models.classifying import ClassifyingModule
 from skvae.models.conv_ladder import ConvLadder
 from skvae.models.hierarchical import Hierarchical
 from skvae.models.ladder import Ladder
@@ -12,6 +13,7 @@ __all__ = [
     "M2",
     "Assembly",
     "ClassModule",
+    "ClassifyingModule",
     "ConvLadder",
     "GenerativeModel",
     "Hierarchical",

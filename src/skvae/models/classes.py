@@ -14,6 +14,7 @@ from skvae.evidence import Batch, Evidence
 from skvae.exceptions import ParameterError
 from skvae.latent import Latent
 from skvae.models.base import GenerativeModel, LatentModule
+from skvae.models.classifying import ClassifyingModule, check_class_prior, known, logits_of
 from skvae.networks import check_activation
 from skvae.networks.base import ACTIVATIONS
 from skvae.posteriors import PosteriorModule
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from skvae.models.assembly import Assembly
 
 __all__ = ["M2", "ClassEvidence", "ClassModule", "ClassPosterior", "ClassPrior"]
-
-UNKNOWN = -1
 
 
 @dataclass(frozen=True)
@@ -60,19 +59,7 @@ class M2(GenerativeModel, name="m2"):
         at_least(self.n_classes, 2, "M2: n_classes")
         at_least(self.hidden_size, 1, "M2: hidden_size")
         check_activation(self.activation)
-        given = self.class_prior
-        if given == "learned":
-            return
-        if (
-            isinstance(given, str)
-            or len(given) not in (0, self.n_classes)
-            or not all(p > 0 for p in given)
-            or (given and abs(sum(given) - 1) > 1e-6)
-        ):
-            raise ParameterError(
-                "M2: class_prior must be 'learned', () for a uniform one, or "
-                f"{self.n_classes} positive probabilities that sum to 1; received {given!r}."
-            )
+        check_class_prior("M2", self.class_prior, self.n_classes)
 
     def build(self, parts: "Assembly") -> LatentModule:
         """Return the module."""
@@ -126,7 +113,7 @@ class ClassEvidence(Evidence):
         return self.log_joint
 
 
-class ClassModule(LatentModule):
+class ClassModule(ClassifyingModule):
     """The wiring of M2."""
 
     def __init__(self, spec: "Assembly", model: M2) -> None:
@@ -143,11 +130,9 @@ class ClassModule(LatentModule):
         self.posterior = spec.posterior.build(spec.n_components, model.hidden_size)
         width = self.posterior.embedding_width(model.prior_latent(spec))
         self.decoder = self._build_decoder(width + model.n_classes)
-        given = model.class_prior
-        p = torch.tensor(given) if given and given != "learned" else torch.ones(model.n_classes)
-        self.class_logits = nn.Parameter(p.log(), requires_grad=given == "learned")
+        self.class_logits = logits_of(model.class_prior, model.n_classes)
 
-    def log_class(self, batch: Batch) -> Tensor:
+    def log_class(self, batch: Batch, noise: rng.Noise | None = None) -> Tensor:
         """Return log q(y | x), shape (B, C)."""
         shown = self.likelihood.represent(batch.x, batch.mask)
         return torch.log_softmax(self.verdict(self._body(self.judge, *shown)), -1)
@@ -169,15 +154,6 @@ class ClassModule(LatentModule):
         """p(z) p(y), event shape (d + C,)."""
         return ClassPrior(self.prior(self.infer_prior_part), OneHot(self.class_logits[None]))
 
-    def prior_part(self, z: Tensor) -> Tensor:
-        """Return z without y."""
-        return z[..., : self.d]
-
-    def of_class(self, z: Tensor, y: int) -> Tensor:
-        """Return [z, y] (..., d + C) with another class."""
-        code = F.one_hot(torch.tensor(y, device=z.device), self.n_classes).to(z.dtype)
-        return torch.cat([z[..., : self.d], code.expand(*z.shape[:-1], -1)], -1)
-
     def generate(self, z: Tensor) -> Distribution:
         """p(x | z, y) for [z, y] (..., d + C), batch shape (..., *event)."""
         shown = self.posterior.embed(z[..., : self.d], None)
@@ -197,7 +173,7 @@ class ClassModule(LatentModule):
 
         With ``path_only``, gradients are those of the bound itself all the same.
         """
-        rows, classes = self._pairs(batch)  # (P,) each
+        rows, classes = self.pairs(batch)  # (P,) each
         contexts = self._contexts(self._features(batch))
         q: Distribution = self.posterior(contexts[classes, rows])
         every = batch.y is None
@@ -215,11 +191,11 @@ class ClassModule(LatentModule):
         if kl is None:
             kl = (log_qz - log_pz).mean(0).unsqueeze(-1)
         log_q, log_p = self.log_class(batch), torch.log_softmax(self.class_logits, -1)
-        known = _known(batch)  # (B,)
+        is_known = known(batch)  # (B,)
         weight = log_q.exp()
         if batch.y is not None:
             indicator = F.one_hot(batch.y.clamp(min=0), self.n_classes).to(weight.dtype)
-            weight = torch.where(known[:, None], indicator, weight)
+            weight = torch.where(is_known[:, None], indicator, weight)
         of_pair = weight[rows, classes]
         size = len(batch.x)
 
@@ -229,7 +205,7 @@ class ClassModule(LatentModule):
             return out.index_add(-1, rows, values * of_pair)
 
         # −log p(y), or KL(q(y | x) || p(y))
-        of_class = (weight * (torch.where(known[:, None], 0.0, log_q) - log_p)).sum(-1)
+        of_class = (weight * (torch.where(is_known[:, None], 0.0, log_q) - log_p)).sum(-1)
         joint = log_px + log_pz - log_qz + log_p[classes]
         table = joint.new_full((n_samples, size, self.n_classes), -torch.inf)
         bound = joint.new_full((size, self.n_classes), -torch.inf)
@@ -244,22 +220,6 @@ class ClassModule(LatentModule):
             ),
             bound=bound.index_put((rows, classes), log_px.mean(0) - kl.sum(-1) + log_p[classes]),
         )
-
-    def _pairs(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Rows and classes that go together: all classes, one after the other, or the known."""
-        size, device = len(batch.x), batch.x.device
-        possible = torch.ones(self.n_classes, size, dtype=torch.bool, device=device)
-        if batch.y is not None:
-            each = torch.arange(self.n_classes, device=device)[:, None]
-            possible = (batch.y == each) | ~_known(batch)
-        classes, rows = possible.nonzero(as_tuple=True)
-        return rows, classes
-
-
-def _known(batch: Batch) -> Tensor:
-    if batch.y is None:
-        return torch.zeros(len(batch.x), dtype=torch.bool, device=batch.x.device)
-    return batch.y != UNKNOWN
 
 
 class ClassPosterior(Distribution):

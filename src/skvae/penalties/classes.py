@@ -16,8 +16,8 @@ from skvae.spec import check_finite
 __all__ = ["Supervised"]
 
 
-def log_class(model: Model, batch: Batch, penalty: Penalty) -> Tensor:
-    """Return log q(y | x), shape (B, C).
+def log_class(model: Model, batch: Batch, penalty: Penalty, noise: Noise) -> Tensor:
+    """Return log q(y | x), shape (B, C), of a model with classes.
 
     Raises
     ------
@@ -29,7 +29,7 @@ def log_class(model: Model, batch: Batch, penalty: Penalty) -> Tensor:
         raise ParameterError(
             f"{type(penalty).__name__} needs a model with classes, such as model='m2'."
         )
-    log_q: Tensor = own(batch)
+    log_q: Tensor = own(batch, noise)
     return log_q
 
 
@@ -69,4 +69,4 @@ class Supervised(Penalty, name="supervised"):
         if rows is None:
             return torch.zeros((), device=batch.x.device)
         assert rows.y is not None
-        return self.weight * F.nll_loss(log_class(model, rows, self), rows.y)
+        return self.weight * F.nll_loss(log_class(model, rows, self, noise), rows.y)
