@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from skvae import VAE, demo, few_labels, load, report
+from skvae import VAE, demo, few_labels, graphs, load, report
 from skvae.likelihoods import Gaussian
 
 
@@ -117,11 +117,11 @@ def test_neighbours_are_the_exact_ones(monkeypatch):
     train, test = g.normal(size=(300, 80)) * np.linspace(3, 0.1, 80), g.normal(size=(20, 80))
     test = (test * np.linspace(3, 0.1, 80)).astype(np.float32)
     train = train.astype(np.float32)
-    search = few_labels._Neighbors(train)
+    search = graphs.Neighbors(train)
     assert search.pca is not None
     distances = ((test[:, None] - train[None]) ** 2).sum(-1)
     assert np.array_equal(search.find(test, 5), np.argsort(distances, 1)[:, :5])
-    plain = few_labels._Neighbors(train[:, :10])
+    plain = graphs.Neighbors(train[:, :10])
     assert plain.pca is None
     assert np.array_equal(plain.find(train[:, :10], 1)[:, 0], np.arange(300))
 

@@ -46,6 +46,7 @@ class Stream(IntEnum):
     PRIOR = 9
     AUGMENT = 10
     GUIDE = 11
+    ENCODE = 12
 
 
 def seed_from(seed: int, *key: int) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
+from skvae.estimators.classifier import VAEClassifier
 from skvae.estimators.imputer import VAEImputer
 from skvae.estimators.vae import VAE
 from skvae.exceptions import ModelFileError
@@ -12,9 +13,11 @@ from skvae.exceptions import ModelFileError
 if TYPE_CHECKING:
     from skvae.networks import Network
 
-__all__ = ["VAE", "VAEImputer", "load"]
+__all__ = ["VAE", "VAEClassifier", "VAEImputer", "load"]
 
-_ESTIMATORS: dict[str, type[VAE] | type[VAEImputer]] = {"VAE": VAE, "VAEImputer": VAEImputer}
+_ESTIMATORS: dict[str, type[VAE] | type[VAEImputer]] = {
+    one.__name__: one for one in (VAE, VAEClassifier, VAEImputer)
+}
 
 
 def load(path: str | os.PathLike[str], *, network: Network | None = None) -> Any:

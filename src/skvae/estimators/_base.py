@@ -180,6 +180,14 @@ class Face(AllOrNothing, BaseEstimator):  # type: ignore[misc]
         self._flat = len(shape) <= 2
         self._dtype = widened(values[:0]).dtype.name
 
+    def _take_form(self, other: Face) -> None:
+        """Take from another estimator what it learned of the form of the data."""
+        learned = ("_container", "_flat", "_dtype", "_channels_last", "_form")
+        public = ("event_shape_", "n_features_in_", "feature_names_in_")
+        for name in (*learned, *public):
+            if hasattr(other, name):
+                setattr(self, name, getattr(other, name))
+
     def _recall_form(self, manifest: dict[str, Any]) -> None:
         """Take from a file what `_validated` learned of the data."""
         names = manifest["feature_names"]

@@ -18,6 +18,7 @@ from skvae.checkpoint import Checkpoint, fingerprint_of
 from skvae.conditional import searched_posterior
 from skvae.data import Binarize, Source, Transform, binarize_by_content, check_support
 from skvae.distributions import draw
+from skvae.encoded import Encoded
 from skvae.estimators._fit_rows import FitRows
 from skvae.estimators._sequence_rows import (
     SequenceRows,
@@ -37,12 +38,14 @@ from skvae.importance import (
 from skvae.likelihoods import Bernoulli, Gaussian, Likelihood
 from skvae.missingness import Missingness
 from skvae.models import (
+    M1M2,
     Assembly,
     ClassifyingModule,
     ConvLadder,
     GenerativeModel,
     Ladder,
     LatentModule,
+    StackedModule,
 )
 from skvae.networks import MLP, RNN, Conv, Network
 from skvae.objectives import Objective
@@ -227,10 +230,12 @@ class Core:
         world: distributed.World | None = None,
         augment: object = None,
         guide: FitRows | None = None,
+        upper: bool = False,
     ) -> None:
         """Train on rows; a second call goes on where the first ended.
 
-        ``guide`` are rows whose classes are known, beside each batch of all.
+        ``guide`` are rows whose classes are known, beside each batch of all. With ``upper``, only
+        what stands on top of a VAE is trained.
         """
         if reason := objective.objection(self.spec.posterior):
             raise ParameterError(
@@ -238,7 +243,9 @@ class Core:
                 f"posterior={self.spec.posterior.name!r}: {reason}."
             )
         if self.trainer is None or self.trainer.objective != objective:
-            self.trainer = Trainer(self.module, objective, self.device, self.seed)
+            whole = self.module.to(self.device)
+            trained = self._stack.upper if upper else whole
+            self.trainer = Trainer(trained, objective, self.device, self.seed)
         self.trainer.at.epochs_done = epochs_done
         train, changes = self._source(rows, plan.seed), augmentation.resolve(augment)
         if changes:
@@ -251,6 +258,9 @@ class Core:
         if valid is not None:
             seed = rng.seed_from(plan.seed, rng.Stream.VALIDATION)
             held_out = self._source(valid, seed)
+        if upper:
+            train = Encoded(train, self._stack)
+            held_out = None if held_out is None else Encoded(held_out, self._stack)
         place = None
         if checkpoint is not None:
             description = {
@@ -265,6 +275,26 @@ class Core:
             tensors = [*train.identity(), *self.module.state_dict().values()]
             place = Checkpoint(checkpoint, fingerprint_of(description, *tensors))
         self.trainer.fit(train, held_out, plan, watchers, place, world)
+
+    @property
+    def _stack(self) -> StackedModule:
+        assert isinstance(self.module, StackedModule)
+        return self.module
+
+    def stacked(self, model: M1M2, rows: FitRows) -> Self:
+        """Return a copy with a model of the latent vectors on top, which is untrained."""
+        spec = self.spec.replace(model=model, prior=choose_prior("auto", self.spec.posterior))
+        module = spec.build(self.seed)
+        own = module.state_dict()
+        of_upper = [k for k in own if k.startswith("upper.")]
+        below = {k: v for k, v in self.module.state_dict().items() if not k.startswith("prior.")}
+        module.load_state_dict({k: own[k] for k in of_upper} | below)
+        module.eval()
+        assert isinstance(module, StackedModule)
+        core = dataclasses.replace(self, spec=spec, module=module.to(self.device), trainer=None)
+        some = rows.some(ROWS_PER_CALL).astype(np.float32)
+        module.calibrate_upper(core._batch(some, torch.float32))
+        return core
 
     def _source(self, rows: FitRows, seed: int) -> Source:
         rows.check(self.spec.likelihood)
@@ -281,7 +311,8 @@ class Core:
         module.calibrate(next(source.batches(0, ROWS_PER_CALL, torch.device("cpu"))).x)
         fit_prior(self.module, module, source, n_steps=n_steps, seed=self.seed)
         self.spec = spec
-        self.module.spec, self.module.prior = self.spec, module.eval()
+        self.module.spec = self.spec
+        self.module.put_prior(module.eval())
         self.trainer = None  # it holds the parameters of the old prior
 
     def posterior_mean(self, X: Array) -> Array:
@@ -303,15 +334,17 @@ class Core:
                 total = total + kl.double().sum(0).cpu().numpy()
         return np.asarray(total) / len(X)
 
-    def decode(self, Z: Array) -> Array:
-        """E[x | z] in data units, shape (n, D)."""
+    def decode(self, Z: Array, y: int | None = None) -> Array:
+        """E[x | z] in data units, shape (n, D); with ``y``, of z without a class and of that."""
         module, dtype = self._module_for(Z)
+
+        def part(rows: Array) -> Array:
+            z = torch.from_numpy(rows).to(self.device, dtype)
+            z = z if y is None else self._classes(module).of_class(z, y)
+            return self._to_data(module.generate(z).mean)
+
         with torch.no_grad():
-            parts = (
-                self._to_data(module.generate(torch.from_numpy(rows).to(self.device, dtype)).mean)
-                for rows in _blocks(Z)
-            )
-            return _collected(parts, len(Z), self.n_features, Z.dtype)
+            return _collected(map(part, _blocks(Z)), len(Z), self.n_features, Z.dtype)
 
     def log_class(self, X: Array) -> Array:
         """Log q(y | x), shape (n, C), of a model with classes."""
@@ -329,8 +362,14 @@ class Core:
 
     @property
     def n_classes(self) -> int:
-        """Number of classes of a model that has some."""
-        return self._classes(self.module).n_classes
+        """Number of classes of a model that has some, or 0."""
+        return self.module.n_classes if isinstance(self.module, ClassifyingModule) else 0
+
+    @property
+    def width(self) -> int:
+        """Size of z without what else a flat z holds."""
+        module = self.module
+        return module.d if isinstance(module, ClassifyingModule) else self.spec.latent.width
 
     def sample(
         self, n: int, *, seed: int, kind: Kind, dtype: np.dtype[Any], y: int | None = None
@@ -345,7 +384,8 @@ class Core:
             size = (min(ROWS_PER_CALL, n - start),)
             z = draw(self.module.prior_distribution(), size, noise)
             if y is not None:
-                z = self._classes(self.module).of_class(z, y)
+                classes = self._classes(self.module)
+                z = classes.of_class(z[..., : classes.d], y, noise)
             p = self.module.generate(z)
             return self._to_data(p.mean if kind == "mean" else draw(p, (), noise))
 

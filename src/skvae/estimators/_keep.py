@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from sklearn.utils.validation import check_is_fitted
 
@@ -28,6 +28,8 @@ class Kept(Scores):
     n_iter_: int
     network: str | Spec
     likelihood_: Likelihood
+
+    _unkept: ClassVar[tuple[str, ...]] = ("checkpoint",)  # a place on this machine
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         """Write the model as one safe file; `skvae.load` reads it back.
@@ -55,7 +57,7 @@ class Kept(Scores):
             "params": {
                 k: to_json(k, v)
                 for k, v in self.get_params(deep=False).items()
-                if k != "checkpoint"  # a place on this machine
+                if k not in self._unkept
             },
             "history": self.history_.rows,
             "feature_names": list(getattr(self, "feature_names_in_", [])) or None,
@@ -66,7 +68,12 @@ class Kept(Scores):
             "sequences": None if self._form is None else self._form.to_json(),
             **self._own_manifest(),
         }
+        tensors |= self._own_tensors()
         serialization.write(path, manifest, tensors, overwrite=overwrite)
+
+    def _own_tensors(self) -> dict[str, torch.Tensor]:
+        """Return what an estimator keeps besides its model."""
+        return {}
 
     def _own_manifest(self) -> dict[str, Any]:
         """Return what an estimator has to say besides, as JSON values."""

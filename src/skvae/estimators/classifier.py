@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import ClassifierMixin
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_array, check_consistent_length, check_is_fitted
 
 from skvae.estimators._base import Array, Rows, Seed, at_least, joined, seed_of
 from skvae.estimators._containers import to_numpy, widened
 from skvae.estimators._labels import UNKNOWN, class_number, encode_labels
+from skvae.estimators._recipes import RECIPES, recipe_of
+from skvae.estimators._spreading import Spreading
 from skvae.estimators.vae import VAE, _kind
-from skvae.exceptions import DataError, ModelFileError, TrainingDivergedError
+from skvae.exceptions import DataError, ModelFileError, ParameterError, TrainingDivergedError
 from skvae.spec import Spec
 
 if TYPE_CHECKING:
@@ -24,16 +26,19 @@ if TYPE_CHECKING:
 
     from skvae.estimators._core import Kind
     from skvae.estimators._fit_rows import FitRows, InMemory
+    from skvae.models import GenerativeModel
     from skvae.networks import Network
     from skvae.objectives import Objective
 
 __all__ = ["VAEClassifier"]
 
+Model = Literal["m1", "m2", "m1+m2", "adgm", "sdgm", "ladder"] | Spec
+
 
 class VAEClassifier(ClassifierMixin, VAE):  # type: ignore[misc]
     """Variational autoencoder that learns classes from few labels and many rows without one [1]_.
 
-    A row has a class y beside its latent vector: p(y) p(z) p(x | y, z), with q(y | x) as the
+    A row has a class y beside its latent vector, p(y) p(z) p(x | y, z), with q(y | x) as the
     classifier. Rows without a label are explained by all classes, each as far as q(y | x) holds
     it possible; this sum is exact.
 
@@ -41,14 +46,26 @@ class VAEClassifier(ClassifierMixin, VAE):  # type: ignore[misc]
     ----------
     n_components : int, default=50
         Number of latent dimensions beside the class.
-    model : {"m2"}, default="m2"
-        How rows and classes hang together; M2 of the paper.
+    model : {"m1", "m2", "m1+m2", "adgm", "sdgm", "ladder"} or spec, default="m2"
+        How rows and classes hang together:
+
+        - ``"m1"``: a VAE of all rows, and ``classifier`` on its posterior means [1]_.
+        - ``"m2"``: p(y) p(z) p(x | y, z) [1]_.
+        - ``"m1+m2"``: M2 of the latent vectors of a VAE of all rows [1]_.
+        - ``"adgm"``, ``"sdgm"``: M2 with an auxiliary variable, and with that in the decoder [2]_.
+        - ``"ladder"``: M2 with the several latent vectors of a ladder [3]_.
     alpha : float, default=0.1
         Weight of the mean of −log q(y | x) over the labelled rows, beside the mean of the bound
         over all. The paper's α, which is multiplied by the number of rows there.
     class_prior : {"labelled", "uniform", "learned"} or array of shape (n_classes,)
         p(y): as often as in the labelled rows, where one more of each is counted; all alike;
         learned from all rows; or given, in the order of ``classes_``.
+    base : VAE or None, default=None
+        The VAE of ``"m1"`` and ``"m1+m2"``. One that is fitted is used as it is; another one is
+        cloned and fitted to all rows; None is one with this estimator's parameters.
+    classifier : classifier of scikit-learn, or None
+        Of the posterior means in ``"m1"``, fitted to the labelled rows, and if it is one of its
+        semi-supervised ones to all. None lets labels spread along a graph of nearest neighbours.
     likelihood, posterior, prior, network, hidden_layer_sizes, objective, binarize, augment, \
 event_shape, channels_last, max_epochs, batch_size, learning_rate, validation_fraction, \
 n_iter_no_change, tol, precision, device, checkpoint, random_state, verbose
@@ -60,6 +77,10 @@ n_iter_no_change, tol, precision, device, checkpoint, random_state, verbose
     ----------
     classes_ : ndarray, shape (n_classes,)
         Labels, sorted, without the one for unknown.
+    base_ : VAE
+        The VAE of ``"m1"`` and ``"m1+m2"``, after `fit`.
+    classifier_ : classifier
+        That of ``"m1"`` where one was given.
     n_features_in_, feature_names_in_, event_shape_, likelihood_, history_, n_iter_
         As in `VAE`.
 
@@ -67,11 +88,13 @@ n_iter_no_change, tol, precision, device, checkpoint, random_state, verbose
     ----------
     .. [1] Kingma et al., "Semi-supervised Learning with Deep Generative Models", 2014,
        arXiv:1406.5298
+    .. [2] Maaløe et al., "Auxiliary Deep Generative Models", 2016, arXiv:1602.05473
+    .. [3] Sønderby et al., "Ladder Variational Autoencoders", 2016, arXiv:1602.02282
 
     Examples
     --------
     >>> import numpy as np
-    >>> from skvae.estimators.classifier import VAEClassifier
+    >>> from skvae import VAEClassifier
     >>> from skvae.datasets import load_digits
     >>> digits = load_digits()
     >>> y = np.where(np.arange(len(digits.y_train)) < 100, digits.y_train, -1)
@@ -85,20 +108,29 @@ n_iter_no_change, tol, precision, device, checkpoint, random_state, verbose
 
     _parameter_constraints: dict[str, list[Any]] = {
         **{k: v for k, v in VAE._parameter_constraints.items() if k != "warm_start"},
-        "model": [StrOptions({"m2"})],
+        "model": [StrOptions(set(RECIPES)), Spec],
         "alpha": [Interval(Real, 0, None, closed="left")],
         "class_prior": [StrOptions({"labelled", "uniform", "learned"}), "array-like"],
+        "base": [VAE, None],
+        "classifier": [HasMethods(["fit", "predict_proba"]), None],
     }
 
+    _unkept = (*VAE._unkept, "base", "classifier")
+
     classes_: NDArray[Any]
+    base_: VAE
+    classifier_: Any
+    _spreading: Spreading | None = None
 
     def __init__(
         self,
         n_components: int = 50,
         *,
-        model: Literal["m2"] = "m2",
+        model: Model = "m2",
         alpha: float = 0.1,
         class_prior: Literal["labelled", "uniform", "learned"] | ArrayLike = "labelled",
+        base: VAE | None = None,
+        classifier: Any = None,
         likelihood: str | Spec = "auto",
         posterior: str | Spec = "diagonal",
         prior: str | Spec = "auto",
@@ -150,6 +182,8 @@ n_iter_no_change, tol, precision, device, checkpoint, random_state, verbose
         )
         self.alpha = alpha
         self.class_prior = class_prior
+        self.base = base
+        self.classifier = classifier
 
     # -- fit ------------------------------------------------------------------------------
 
@@ -197,8 +231,7 @@ n_iter_no_change, tol, precision, device, checkpoint, random_state, verbose
             check_consistent_length(rows.X, codes)
             rows = InMemory(rows.X, rows.seed, codes)
             self._class_counts = np.bincount(codes[codes != UNKNOWN], minlength=1)
-            self._start(rows)
-            self._train(rows, world)
+            recipe_of(self.model).fit(self, rows, world)
         return self
 
     @property
@@ -206,11 +239,12 @@ n_iter_no_change, tol, precision, device, checkpoint, random_state, verbose
         """Not there: the classes must be known."""
         raise AttributeError(f"{type(self).__name__} has no partial_fit.")
 
-    def _wiring(self) -> Spec:
-        from skvae.models import M2
+    def _wiring(self) -> GenerativeModel:
+        from skvae import models
 
         given = self.class_prior
         n = len(self.classes_)
+        prior: Any
         if isinstance(given, str):
             counts = self._class_counts + 1
             named: dict[str, Any] = {
@@ -218,8 +252,17 @@ n_iter_no_change, tol, precision, device, checkpoint, random_state, verbose
                 "learned": "learned",
                 "labelled": tuple((counts / counts.sum()).tolist()),
             }
-            return M2(n, named[given])
-        return M2(n, tuple(np.asarray(given, dtype=float).ravel().tolist()))
+            prior = named[given]
+        else:
+            prior = tuple(np.asarray(given, dtype=float).ravel().tolist())
+        own: dict[str, Any] = {"n_classes": n, "class_prior": prior}
+        if isinstance(self.model, models.GenerativeModel):
+            return self.model.replace(**own)
+        if self.model == "m1+m2":
+            return models.M1M2(n_components=int(self.n_components), **own)
+        wirings: dict[Any, Any] = {"m2": models.M2}
+        wiring: GenerativeModel = wirings[self.model](**own)
+        return wiring
 
     def _bound(self) -> Objective:
         from skvae.objectives import Supervised
@@ -247,7 +290,19 @@ n_iter_no_change, tol, precision, device, checkpoint, random_state, verbose
         log_p : ndarray, shape (n, n_classes)
         """
         check_is_fitted(self)
-        return joined([self._core.log_class(rows) for rows in self._validated_blocks(X)])
+        return joined([self._log_class(rows) for rows in self._validated_blocks(X)])
+
+    def _log_class(self, X: Array) -> Array:
+        if self._core.n_classes:
+            return self._core.log_class(X)
+        Z = self._core.posterior_mean(X)
+        if self._spreading is not None:
+            return self._spreading.log_proba(Z)
+        p = np.zeros((len(Z), len(self.classes_)), Z.dtype)
+        seen = self.classifier_.classes_
+        p[:, seen[seen >= 0]] = self.classifier_.predict_proba(Z)[:, seen >= 0]
+        with np.errstate(divide="ignore"):
+            return np.asarray(np.log(p))
 
     def predict_proba(self, X: Rows) -> Array:
         """Return q(y | x) of each class, in the order of ``classes_``.
@@ -312,15 +367,24 @@ n_iter_no_change, tol, precision, device, checkpoint, random_state, verbose
                 f"Z has {values.shape[1]} columns, but z of this model has {self._n_features_out}."
             )
         if y is not None:
-            return self._contained(self._decoded(values, class_number(y, self.classes_)))
+            return self._contained(self._core.decode(values, self._number(y)))
+        if not self._core.n_classes:
+            return self._contained(self._core.decode(values))
         p = self._core.class_prior()
-        mean = sum(p[c] * self._decoded(values, c) for c in range(len(p)))
+        mean = sum(p[c] * self._core.decode(values, c) for c in range(len(p)))
         return self._contained(np.asarray(mean, dtype=values.dtype))
 
-    def _decoded(self, Z: Array, c: int) -> Array:
-        code = np.zeros((len(Z), len(self.classes_)), Z.dtype)
-        code[:, c] = 1
-        return self._core.decode(np.concatenate([Z, code], 1))
+    def _number(self, y: Any) -> int:
+        """Return the number of a class that rows are to be made of."""
+        self._need_classes()
+        return class_number(y, self.classes_)
+
+    def _need_classes(self) -> None:
+        if not self._core.n_classes:
+            raise ParameterError(
+                f"model={self.model!r} makes rows without regard to classes: its p(x | z) has no "
+                "y. Choose model='m2' or 'm1+m2' for that."
+            )
 
     def analogies(self, X: Rows) -> list[Any]:
         """Return what rows would look like in each class: z is kept, y is changed.
@@ -334,8 +398,10 @@ n_iter_no_change, tol, precision, device, checkpoint, random_state, verbose
         rows : list of containers as X, one for each of ``classes_``
             E[x | z, y] at the posterior mean of z.
         """
+        check_is_fitted(self)
+        self._need_classes()
         Z = self.transform(X)
-        return [self._contained(self._decoded(Z, c)) for c in range(len(self.classes_))]
+        return [self._contained(self._core.decode(Z, c)) for c in range(len(self.classes_))]
 
     def sample(
         self,
@@ -362,19 +428,39 @@ n_iter_no_change, tol, precision, device, checkpoint, random_state, verbose
         """
         check_is_fitted(self)
         n = at_least("n_samples", n_samples, 0)
-        chosen = None if y is None else class_number(y, self.classes_)
+        chosen = None if y is None else self._number(y)
         seed, dtype = seed_of(random_state), np.dtype(self._dtype)
         rows = self._core.sample(n, seed=seed, kind=_kind(kind), dtype=dtype, y=chosen)
         return self._contained(rows)
 
     @property
     def _n_features_out(self) -> int:
-        return self._core.spec.latent.width - len(self.classes_)
+        return self._core.width
 
     # -- keep -----------------------------------------------------------------------------
 
     def _own_manifest(self) -> dict[str, Any]:
-        return {"classes": self.classes_.tolist(), "kind_of_classes": self.classes_.dtype.str}
+        if hasattr(self, "classifier_"):
+            raise ParameterError(
+                f"A {type(self.classifier_).__name__} has no form that is safe to load, so this "
+                f"{type(self).__name__} cannot be saved. Use classifier=None, or keep what "
+                "base_.save() writes and the classifier apart."
+            )
+        return {
+            "classes": self.classes_.tolist(),
+            "kind_of_classes": self.classes_.dtype.str,
+            "spreading": self._spreading is not None,
+        }
+
+    def _own_tensors(self) -> dict[str, torch.Tensor]:
+        import torch
+
+        if self._spreading is None:
+            return {}
+        return {
+            "spreading.Z": torch.from_numpy(self._spreading.Z),
+            "spreading.shares": torch.from_numpy(self._spreading.shares),
+        }
 
     @classmethod
     def _from_manifest(
@@ -388,6 +474,18 @@ n_iter_no_change, tol, precision, device, checkpoint, random_state, verbose
         if not isinstance(kind, str) or kind[1:2] not in tuple("iufbU"):
             raise ModelFileError(f"classes of type {kind!r:.80} are not known.")
         self.classes_ = np.array(values, dtype=kind)
-        if self.classes_.shape != (self._core.n_classes,):
+        n = len(self.classes_)
+        if self.classes_.ndim != 1 or self._core.n_classes not in (0, n):
             raise ModelFileError("its classes are not those of its model.")
+        self._spreading = None
+        if not self._core.n_classes:
+            self._spreading = _recalled(tensors, self._core.width, n)
         return self
+
+
+def _recalled(tensors: dict[str, torch.Tensor], width: int, n_classes: int) -> Spreading:
+    Z, shares = (tensors[f"spreading.{name}"].numpy() for name in ("Z", "shares"))
+    fits = Z.shape == (len(shares), width) and shares.shape == (len(Z), n_classes) and len(Z)
+    if not fits or not Z.dtype == shares.dtype == np.float32 or shares.min() < 0:
+        raise ModelFileError("its labels of rows do not fit its model.")
+    return Spreading(Z, shares)

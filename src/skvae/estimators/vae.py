@@ -348,13 +348,18 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Kept):  # type: ign
         self._core.fit_prior(rows, Prior.resolve(prior, argument="prior"), steps)
         return self
 
-    def _start(self, rows: FitRows) -> None:
+    def _begin(self) -> None:
+        """Forget what an earlier fit has left."""
         from skvae.callbacks import History
+
+        self.history_ = History()
+
+    def _start(self, rows: FitRows) -> None:
         from skvae.estimators._core import Core, choose_likelihood, choose_network, pick_device
         from skvae.posteriors import Posterior
 
+        self._begin()
         self.likelihood_ = choose_likelihood(self.likelihood, rows)
-        self.history_ = History()
         self._core = Core.create(
             rows,
             event_shape=self.event_shape_,
@@ -370,7 +375,9 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Kept):  # type: ign
             device=pick_device(self.device),
         )
 
-    def _train(self, rows: FitRows, world: World, *, one_pass: bool = False) -> None:
+    def _train(
+        self, rows: FitRows, world: World, *, one_pass: bool = False, upper: bool = False
+    ) -> None:
         from skvae.callbacks import EarlyStopping, Progress, Watcher
         from skvae.estimators._core import pick_precision
         from skvae.training import Plan, auto_batch_size, auto_epochs
@@ -407,6 +414,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Kept):  # type: ign
                 world=world,
                 augment=self.augment,
                 guide=self._guide(train),
+                upper=upper,
             )
         finally:
             self.n_iter_ = max(1, len(self.history_))

@@ -7,9 +7,11 @@ from skvae.models.classifying import ClassifyingModule
 from skvae.models.conv_ladder import ConvLadder
 from skvae.models.hierarchical import Hierarchical
 from skvae.models.ladder import Ladder
+from skvae.models.stacked import M1M2, StackedModule
 from skvae.models.vae import OneLevel, VAEModule
 
 __all__ = [
+    "M1M2",
     "M2",
     "Assembly",
     "ClassModule",
@@ -20,5 +22,6 @@ __all__ = [
     "Ladder",
     "LatentModule",
     "OneLevel",
+    "StackedModule",
     "VAEModule",
 ]

@@ -119,6 +119,10 @@ class LatentModule(nn.Module, abc.ABC):
     ) -> Evidence:
         """Log-densities at ``n_samples`` draws z ~ q(z | x)."""
 
+    def put_prior(self, prior: PriorModule) -> None:
+        """Make this the prior."""
+        self.prior = prior
+
     def prior_part(self, z: Tensor) -> Tensor:
         """Return the part of z (..., d) that the prior describes."""
         return z

@@ -44,11 +44,17 @@ class ClassifyingModule(LatentModule):
         """Return z without y."""
         return z[..., : self.d]
 
-    def of_class(self, z: Tensor, y: int) -> Tensor:
-        """Return [z, y, …] with another class."""
+    def of_class(self, z: Tensor, y: int, noise: rng.Noise | None = None) -> Tensor:
+        """Return [z, y, …] for z (..., d) and the number of a class.
+
+        What else there is is drawn from its law given these, or without noise at its mean.
+        """
         code = F.one_hot(torch.tensor(y, device=z.device), self.n_classes).to(z.dtype)
-        end = self.d + self.n_classes
-        return torch.cat([z[..., : self.d], code.expand(*z.shape[:-1], -1), z[..., end:]], -1)
+        return self.further(torch.cat([z, code.expand(*z.shape[:-1], -1)], -1), noise)
+
+    def further(self, above: Tensor, noise: rng.Noise | None) -> Tensor:
+        """Return [z, y, …] for [z, y]."""
+        return above
 
     def pairs(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Rows and classes that go together: all classes, one after the other, or the known."""

@@ -1,0 +1,150 @@
+"""How each kind of semi-supervised classifier is fitted: which models, in which order."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from sklearn.base import clone
+from sklearn.utils.validation import check_is_fitted
+
+from skvae.estimators._labels import UNKNOWN
+from skvae.estimators._spreading import Spreading
+from skvae.estimators.vae import VAE
+from skvae.exceptions import DataError, ParameterError
+
+if TYPE_CHECKING:
+    from skvae.distributed import World
+    from skvae.estimators._fit_rows import InMemory
+    from skvae.estimators.classifier import VAEClassifier
+
+__all__ = ["RECIPES", "EndToEnd", "Features", "Recipe", "Stack", "recipe_of"]
+
+INFORMATIVE = 0.1  # standard deviation of a posterior mean over the rows, from which on it is kept
+
+
+class Recipe(ABC):
+    """A way to fit a classifier."""
+
+    @abstractmethod
+    def fit(self, own: VAEClassifier, rows: InMemory, world: World) -> None:
+        """Fit on rows with and without classes."""
+
+
+class EndToEnd(Recipe):
+    """One model, trained at once."""
+
+    def fit(self, own: VAEClassifier, rows: InMemory, world: World) -> None:
+        """Fit on rows with and without classes."""
+        own._spreading = None
+        own._start(rows)
+        own._train(rows, world)
+
+
+class Features(Recipe):
+    """M1: a VAE of all rows, and a classifier of posterior means."""
+
+    def fit(self, own: VAEClassifier, rows: InMemory, world: World) -> None:
+        """Fit on rows with and without classes."""
+        base = below(own, rows, world)
+        own._core, own.likelihood_ = base._core, base.likelihood_
+        own.history_, own.n_iter_ = base.history_, base.n_iter_
+        assert rows.y is not None
+        Z = own._core.posterior_mean(rows.X)
+        if own.classifier is None:
+            own._spreading = Spreading.fit(Z, rows.y, len(own.classes_))
+            return
+        own._spreading = None
+        own.classifier_ = clone(own.classifier)
+        known = rows.y != UNKNOWN
+        # scikit-learn's semi-supervised classifiers take −1 as this library does.
+        some = slice(None) if _transductive(own.classifier_) else known
+        own.classifier_.fit(Z[some], rows.y[some])
+
+
+class Stack(Recipe):
+    """M1+M2: a VAE of all rows, and M2 of its latent vectors, drawn afresh in each epoch."""
+
+    def fit(self, own: VAEClassifier, rows: InMemory, world: World) -> None:
+        """Fit on rows with and without classes."""
+        from skvae.models import M1M2
+
+        base = below(own, rows, world)
+        own._begin()
+        own._spreading = None
+        own.likelihood_ = base.likelihood_
+        spread = base._core.posterior_mean(rows.some(10_000)).std(0)
+        kept = np.flatnonzero(spread > INFORMATIVE)
+        if not len(kept):
+            raise DataError(
+                f"{type(own).__name__}(model={own.model!r}): the posterior means of the VAE below "
+                "do not differ between rows, so there is nothing to learn classes from. Train it "
+                "for longer, or choose model='m2'."
+            )
+        wiring = own._wiring()
+        assert isinstance(wiring, M1M2)
+        own._core = base._core.stacked(wiring.replace(kept=tuple(kept.tolist())), rows)
+        own._train(rows, world, upper=True)
+
+
+def below(own: VAEClassifier, rows: InMemory, world: World) -> VAE:
+    """Return the VAE below: the one that was given, or one trained on the rows."""
+    base = own.base
+    if base is not None and hasattr(base, "_core"):
+        check_is_fitted(base)
+        if base._core.spec.event_shape != own.event_shape_:
+            raise DataError(
+                f"base was fitted to rows of shape {base._core.spec.event_shape}, but those of X "
+                f"have {own.event_shape_}."
+            )
+        own.base_ = base
+        return base
+    shared = own.get_params(deep=False)
+    if base is None:
+        names = VAE().get_params(deep=False)
+        checkpoint = None if own.checkpoint is None else str(Path(own.checkpoint) / "base")
+        changed: dict[str, Any] = {"model": "vae", "checkpoint": checkpoint, "warm_start": False}
+        base = VAE(**({k: v for k, v in shared.items() if k in names} | changed))
+    else:
+        base = clone(base)
+    base._take_form(own)
+    base._start(rows)
+    base._train(rows, world)
+    own.base_ = base
+    return base
+
+
+def _transductive(classifier: Any) -> bool:
+    from sklearn.semi_supervised import LabelPropagation, LabelSpreading, SelfTrainingClassifier
+
+    last = classifier.steps[-1][1] if hasattr(classifier, "steps") else classifier
+    return isinstance(last, LabelPropagation | LabelSpreading | SelfTrainingClassifier)
+
+
+RECIPES: dict[str, type[Recipe]] = {
+    "m1": Features,
+    "m2": EndToEnd,
+    "m1+m2": Stack,
+    "adgm": EndToEnd,
+    "sdgm": EndToEnd,
+    "ladder": EndToEnd,
+}
+
+
+def recipe_of(model: Any) -> Recipe:
+    """Return the recipe of a name or of a wiring with classes.
+
+    Raises
+    ------
+    ParameterError
+        There is none.
+    """
+    name = getattr(model, "name", model)
+    name = {"ladder_m2": "ladder"}.get(name, name)
+    if name not in RECIPES:
+        raise ParameterError(
+            f"model={model!r} is no model of rows with classes; choose from {', '.join(RECIPES)}."
+        )
+    return RECIPES[name]()

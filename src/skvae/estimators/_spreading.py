@@ -1,0 +1,76 @@
+"""A classifier of latent vectors that lets labels spread along a graph of nearest neighbours."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skvae.estimators._labels import UNKNOWN
+from skvae.graphs import N_NEIGHBORS, Neighbors, mutual
+
+__all__ = ["Spreading"]
+
+Array = NDArray[Any]
+
+ALPHA = 0.99
+MAX_ITER = 200
+FLOOR = 1e-4  # of a probability: where all neighbours agree, they may still be wrong
+
+
+@dataclass
+class Spreading:
+    """What labels say of all rows of a fit, and of others by their neighbours among these [1]_.
+
+    Attributes
+    ----------
+    Z : ndarray of float32, shape (n, d)
+    shares : ndarray of float32, shape (n, n_classes)
+        How far each class reached each row; they sum to 1.
+
+    References
+    ----------
+    .. [1] Zhou et al., "Learning with Local and Global Consistency", 2003
+    """
+
+    Z: Array
+    shares: Array
+
+    @classmethod
+    def fit(cls, Z: Array, codes: NDArray[np.int64], n_classes: int) -> Self:
+        """Spread labels over rows Z (n, d) from those with a class.
+
+        Parameters
+        ----------
+        codes : shape (n,)
+            Numbers of classes, −1 for unknown.
+        """
+        from sklearn.exceptions import ConvergenceWarning
+        from sklearn.semi_supervised import LabelSpreading
+
+        Z = np.ascontiguousarray(Z, np.float32)
+        known = codes != UNKNOWN
+        if len(Z) <= N_NEIGHBORS or known.all():
+            return cls(Z[known], np.eye(n_classes, dtype=np.float32)[codes[known]])
+        graph = mutual(Neighbors(Z))
+        model = LabelSpreading(kernel=lambda *_: graph, alpha=ALPHA, max_iter=MAX_ITER)
+        with warnings.catch_warnings(), np.errstate(invalid="ignore"):
+            # The ranking of the classes settles long before the sum of all changes is below tol.
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            model.fit(np.arange(len(Z))[:, None], codes)
+        shares = np.asarray(model.label_distributions_, np.float32)
+        # What no label reached is of the classes as often as they were seen.
+        often = np.bincount(codes[known], minlength=n_classes) / known.sum()
+        shares[~np.isfinite(shares).all(1)] = often
+        shares[known] = np.eye(n_classes, dtype=np.float32)[codes[known]]
+        return cls(Z, shares)
+
+    def log_proba(self, Z: Array) -> Array:
+        """Return log-probabilities of the classes for rows Z (m, d), shape (m, n_classes)."""
+        nearest = Neighbors(self.Z).find(np.asarray(Z, np.float32), min(N_NEIGHBORS, len(self.Z)))
+        p = self.shares[nearest].mean(1, dtype=np.float64)
+        p = (1 - FLOOR * p.shape[1]) * p + FLOOR
+        return np.asarray(np.log(p), Z.dtype)
