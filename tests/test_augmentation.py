@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from skvae import VAE, augmentation, load, rng
-from skvae.augmentation import Augmented, Crop, Flip, Shift, check_images, resolve
+from skvae.augmentation import Crop, Flip, Shift, check_images, resolve
+from skvae.augmented import Augmented
 from skvae.cli import main
 from skvae.data import Source, Transform
 from skvae.estimators._base import to_json

@@ -4,20 +4,28 @@ Rows are (c, *space): signals, images, volumes. All channels of a row change ali
 """
 
 import abc
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from skvae import rng
-from skvae.data import Source
-from skvae.evidence import Batch
 from skvae.exceptions import ParameterError
 from skvae.rng import Noise
-from skvae.spec import Spec, at_least
+from skvae.spec import Spec, at_least, check_finite
 
-__all__ = ["Augmentation", "Augmented", "Crop", "Flip", "Shift", "check_images", "resolve"]
+__all__ = [
+    "Affine",
+    "Augmentation",
+    "Crop",
+    "Erase",
+    "Flip",
+    "Shift",
+    "check_images",
+    "resolve",
+]
 
 
 class Augmentation(Spec, abc.ABC, family="augmentation"):
@@ -88,6 +96,76 @@ class Flip(Augmentation, name="flip"):
         return torch.where(turned, x.flip(-1), x)
 
 
+@dataclass(frozen=True)
+class Affine(Augmentation, name="affine"):
+    """Turn, stretch, shear and move an image a little, each by a uniform random amount.
+
+    Parameters
+    ----------
+    degrees : float
+        Largest angle of a turn.
+    scale, shear, shift : float
+        Largest change: of the size of each axis, of its slant, and of the place, as shares of
+        the size.
+    """
+
+    degrees: float = 15.0
+    scale: float = 0.1
+    shear: float = 0.1
+    shift: float = 0.07
+
+    def __post_init__(self) -> None:
+        check_finite(self, "degrees", "scale", "shear", "shift")
+
+    def __call__(self, x: Tensor, noise: Noise) -> Tensor:
+        """Return changed rows; what comes in from beyond an edge is like the edge."""
+        u = 2 * noise.uniform((), x.new_empty(len(x), 6, dtype=torch.float32)) - 1
+        angle = u[:, 0] * math.radians(self.degrees)
+        stretch = 1 + u[:, 1:3] * self.scale
+        slant, move = u[:, 3] * self.shear, 2 * u[:, 4:] * self.shift
+        rows = [
+            torch.stack([angle.cos() * stretch[:, 0], slant - angle.sin(), move[:, 0]], -1),
+            torch.stack([angle.sin(), angle.cos() * stretch[:, 1], move[:, 1]], -1),
+        ]
+        grid = F.affine_grid(torch.stack(rows, 1).to(x), list(x.shape), align_corners=False)
+        return F.grid_sample(x, grid, padding_mode="border", align_corners=False)
+
+    def objection(self, event_shape: tuple[int, ...]) -> str | None:
+        """Return why not: images alone are turned."""
+        if len(event_shape) == 3:
+            return None
+        return f"rows of shape {event_shape} are no images (channels, height, width)"
+
+
+@dataclass(frozen=True)
+class Erase(Augmentation, name="erase"):
+    """Set a box at a random place to zero, in model units; all channels alike.
+
+    Parameters
+    ----------
+    share : float
+        Of each axis of space, that the box takes; less where it reaches beyond an edge.
+    """
+
+    share: float = 0.28
+
+    def __post_init__(self) -> None:
+        check_finite(self, "share")
+
+    def __call__(self, x: Tensor, noise: Noise) -> Tensor:
+        """Return rows with a hole each."""
+        u = noise.uniform((), x.new_empty(len(x), x.ndim - 2, dtype=torch.float32))
+        inside = torch.ones((), dtype=torch.bool, device=x.device)
+        for axis, center in enumerate(u.unbind(-1), 2):
+            size = x.shape[axis]
+            place = torch.arange(size, device=x.device) + 0.5
+            near = (place - center[:, None] * size).abs() < self.share * size / 2  # (B, size)
+            shape = [1] * x.ndim
+            shape[0], shape[axis] = near.shape
+            inside = inside & near.view(shape)
+        return x.masked_fill(inside, 0)
+
+
 def resolve(value: object) -> tuple[Augmentation, ...]:
     """Turn a name, a spec, several of these or None into specs, which are applied in this order.
 
@@ -116,43 +194,6 @@ def check_images(augmentations: tuple[Augmentation, ...], event_shape: tuple[int
     for one in augmentations:
         if reason := one.objection(event_shape):
             raise ParameterError(f"augment={one!r} does not go with these rows: {reason}.")
-
-
-class Augmented(Source):
-    """Another source, whose shuffled batches are changed.
-
-    What is changed how is a function of its seed, the epoch and the step.
-
-    Parameters
-    ----------
-    source : Source
-    augmentations : tuple of Augmentation
-    """
-
-    def __init__(self, source: Source, augmentations: tuple[Augmentation, ...]) -> None:
-        self.source, self.augmentations = source, augmentations
-
-    def __len__(self) -> int:
-        return len(self.source)
-
-    def identity(self) -> list[Tensor]:
-        """Return what a fit knows its data by, when it goes on from a checkpoint."""
-        return self.source.identity()
-
-    def batches(
-        self, epoch: int, size: int, device: torch.device, *, skip: int = 0
-    ) -> Iterator[Batch]:
-        """Yield all rows once, changed."""
-        for step, batch in enumerate(self.source.batches(epoch, size, device, skip=skip), skip):
-            key = rng.generator(self.source.seed, rng.Stream.AUGMENT, epoch, step)
-            noise, x = rng.Sequential(key), batch.x
-            for one in self.augmentations:
-                x = one(x, noise)
-            yield replace(batch, x=x)
-
-    def in_order(self, size: int, device: torch.device) -> Iterator[Batch]:
-        """Yield all rows in their order, as they are."""
-        return self.source.in_order(size, device)
 
 
 def _offsets(x: Tensor, most: int, noise: Noise) -> Tensor:

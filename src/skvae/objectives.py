@@ -17,13 +17,16 @@ from skvae.gradients import leave_one_out, without_path
 from skvae.penalties import (
     DIP,
     MMD,
+    Consistency,
     Contractive,
     DecoderGradient,
     DecoderWeights,
     FactorVAE,
     Penalty,
+    PseudoLabels,
     Supervised,
     TotalCorrelation,
+    VirtualAdversarial,
     WakePhase,
 )
 from skvae.posteriors import Posterior
@@ -37,16 +40,20 @@ __all__ = [
     "MMD",
     "Bound",
     "Capacity",
+    "Consistency",
     "Contractive",
     "DecoderGradient",
     "DecoderWeights",
+    "Discriminative",
     "FactorVAE",
     "Objective",
     "Penalized",
     "Penalty",
+    "PseudoLabels",
     "Reconstruction",
     "Supervised",
     "TotalCorrelation",
+    "VirtualAdversarial",
     "WakePhase",
 ]
 
@@ -461,3 +468,18 @@ class Penalized(Objective, name="penalized"):
         parts: tuple[Objective | Penalty, ...] = (self.objective, *self.penalties)
         reasons = (part.objection(posterior) for part in parts)
         return next(filter(None, reasons), None)
+
+
+@dataclass(frozen=True)
+class Discriminative(Objective, name="discriminative"):
+    """Nothing of log p(x): what is added to it is trained alone.
+
+    ``Discriminative() + Supervised(1.0)`` trains q(y | x) of a model with classes, and leaves the
+    other parts as they are.
+    """
+
+    def __call__(self, model: Model, batch: Batch, *, step: int, noise: Noise) -> Bound:
+        """Evaluate to zero."""
+        none = torch.zeros(1, len(batch.x), device=batch.x.device)
+        evidence = Evidence(log_px=none, log_pz=none, log_qz=none)
+        return Bound(none.sum(), _terms(evidence), evidence)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from skvae import aggregate, augmentation, distributed, rng
 from skvae.annealing import Annealing, Start, annealed_weights, bidirectional
+from skvae.augmented import Augmented
 from skvae.callbacks import Watcher
 from skvae.checkpoint import Checkpoint, fingerprint_of
 from skvae.conditional import searched_posterior
@@ -250,10 +251,10 @@ class Core:
         train, changes = self._source(rows, plan.seed), augmentation.resolve(augment)
         if changes:
             augmentation.check_images(changes, self.spec.event_shape)
-            train = augmentation.Augmented(train, changes)
+            train = Augmented(train, changes)
         if guide is not None:
             known = self._source(guide, rng.seed_from(plan.seed, rng.Stream.GUIDE))
-            train = Guided(train, augmentation.Augmented(known, changes) if changes else known)
+            train = Guided(train, Augmented(known, changes) if changes else known)
         held_out = None
         if valid is not None:
             seed = rng.seed_from(plan.seed, rng.Stream.VALIDATION)

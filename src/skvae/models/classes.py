@@ -15,7 +15,7 @@ from skvae.exceptions import ParameterError
 from skvae.latent import Latent
 from skvae.models.base import GenerativeModel, LatentModule
 from skvae.models.classifying import ClassifyingModule, check_class_prior, known, logits_of
-from skvae.networks import check_activation
+from skvae.networks import Network, check_activation
 from skvae.networks.base import ACTIVATIONS
 from skvae.posteriors import PosteriorModule
 from skvae.spec import at_least
@@ -43,6 +43,8 @@ class M2(GenerativeModel, name="m2"):
         Width of the layer in which q(z | x, y) sees the class.
     activation : str
         Of that layer, as in `networks.MLP`.
+    judge : networks.Network or None
+        Body of q(y | x); None is one like the encoder's.
 
     References
     ----------
@@ -54,6 +56,7 @@ class M2(GenerativeModel, name="m2"):
     class_prior: tuple[float, ...] | str = ()
     hidden_size: int = 256
     activation: str = "silu"
+    judge: Network | None = None
 
     def __post_init__(self) -> None:
         at_least(self.n_classes, 2, "M2: n_classes")
@@ -120,7 +123,7 @@ class ClassModule(ClassifyingModule):
         super().__init__(spec)
         self.n_classes = model.n_classes
         self.d = model.prior_latent(spec).width
-        self.judge = spec.network.build_encoder(self.likelihood.input_shape)
+        self.judge = (model.judge or spec.network).build_encoder(self.likelihood.input_shape)
         self.verdict = nn.Linear(self.judge.out_features, model.n_classes)
         nn.init.zeros_(self.verdict.weight)
         nn.init.zeros_(self.verdict.bias)

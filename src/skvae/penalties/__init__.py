@@ -1,7 +1,7 @@
 """Terms that are added to an objective: ``ELBO() + Contractive(0.1)``."""
 
 from skvae.penalties.base import Penalty
-from skvae.penalties.classes import Supervised
+from skvae.penalties.classes import Consistency, PseudoLabels, Supervised, VirtualAdversarial
 from skvae.penalties.contractive import Contractive
 from skvae.penalties.decoder import DecoderGradient, DecoderWeights
 from skvae.penalties.disentangle import DIP, FactorVAE, TotalCorrelation
@@ -11,12 +11,15 @@ from skvae.penalties.wake import WakePhase
 __all__ = [
     "DIP",
     "MMD",
+    "Consistency",
     "Contractive",
     "DecoderGradient",
     "DecoderWeights",
     "FactorVAE",
     "Penalty",
+    "PseudoLabels",
     "Supervised",
     "TotalCorrelation",
+    "VirtualAdversarial",
     "WakePhase",
 ]
