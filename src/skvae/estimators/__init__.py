@@ -6,15 +6,20 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from skvae.estimators.imputer import VAEImputer
+from skvae.estimators.regressor import VAERegressor
 from skvae.estimators.vae import VAE
 from skvae.exceptions import ModelFileError
 
 if TYPE_CHECKING:
     from skvae.networks import Network
 
-__all__ = ["VAE", "VAEImputer", "load"]
+__all__ = ["VAE", "VAEImputer", "VAERegressor", "load"]
 
-_ESTIMATORS: dict[str, type[VAE] | type[VAEImputer]] = {"VAE": VAE, "VAEImputer": VAEImputer}
+_ESTIMATORS: dict[str, type[VAE] | type[VAEImputer]] = {
+    "VAE": VAE,
+    "VAEImputer": VAEImputer,
+    "VAERegressor": VAERegressor,
+}
 
 
 def load(path: str | os.PathLike[str], *, network: Network | None = None) -> Any:

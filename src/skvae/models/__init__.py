@@ -7,6 +7,7 @@ from skvae.models.classifying import ClassifyingModule
 from skvae.models.conv_ladder import ConvLadder
 from skvae.models.hierarchical import Hierarchical
 from skvae.models.ladder import Ladder
+from skvae.models.targets import M2Regression, TargetModule
 from skvae.models.vae import OneLevel, VAEModule
 
 __all__ = [
@@ -19,6 +20,8 @@ __all__ = [
     "Hierarchical",
     "Ladder",
     "LatentModule",
+    "M2Regression",
     "OneLevel",
+    "TargetModule",
     "VAEModule",
 ]

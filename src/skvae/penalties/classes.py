@@ -5,7 +5,6 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from skvae.evidence import Batch, Evidence, Model
 from skvae.exceptions import ParameterError
@@ -16,18 +15,18 @@ from skvae.spec import check_finite
 __all__ = ["Supervised"]
 
 
-def log_class(model: Model, batch: Batch, penalty: Penalty, noise: Noise) -> Tensor:
-    """Return log q(y | x), shape (B, C), of a model with classes.
+def log_label(model: Model, batch: Batch, penalty: Penalty, noise: Noise) -> Tensor:
+    """Return log q(y | x) of what is known of y, shape (B,), of a model with labels.
 
     Raises
     ------
     ParameterError
-        The model knows no classes.
+        The model knows no labels.
     """
-    own = getattr(model, "log_class", None)
+    own = getattr(model, "log_label", None)
     if own is None:
         raise ParameterError(
-            f"{type(penalty).__name__} needs a model with classes, such as model='m2'."
+            f"{type(penalty).__name__} needs a model with classes or targets, such as model='m2'."
         )
     log_q: Tensor = own(batch, noise)
     return log_q
@@ -35,10 +34,10 @@ def log_class(model: Model, batch: Batch, penalty: Penalty, noise: Noise) -> Ten
 
 @dataclass(frozen=True)
 class Supervised(Penalty, name="supervised"):
-    """−α log q(y | x) of rows whose class is known, as the mean over these [1]_.
+    """−α log q(y | x) of rows whose class or target is known, as the mean over these [1]_.
 
-    In the bound, q(y | x) has a part only where the class is unknown. The paper's sum over rows,
-    with α = 0.1 · N, is this mean with α = 0.1 beside a mean over all N rows.
+    In the bound, q(y | x) has a part only where y is unknown. The paper's sum over rows, with
+    α = 0.1 · N, is this mean with α = 0.1 beside a mean over all N rows.
 
     Parameters
     ----------
@@ -62,11 +61,7 @@ class Supervised(Penalty, name="supervised"):
         self, model: Model, batch: Batch, evidence: Evidence, *, step: int, noise: Noise
     ) -> Tensor:
         """Evaluate the weighted penalty, shape ()."""
-        rows = batch.guide
-        if rows is None and batch.y is not None:
-            known = batch.y >= 0
-            rows = batch.rows(known) if bool(known.any()) else None
+        rows = batch.guide or batch.labelled()
         if rows is None:
             return torch.zeros((), device=batch.x.device)
-        assert rows.y is not None
-        return self.weight * F.nll_loss(log_class(model, rows, self, noise), rows.y)
+        return -self.weight * log_label(model, rows, self, noise).mean()
