@@ -9,7 +9,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils import estimator_checks
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from skvae import VAE, VAEImputer
+from skvae import VAE, VAEImputer, VAERegressor
 
 SMALL = {"max_epochs": 2, "hidden_layer_sizes": (8,), "random_state": 0}
 
@@ -17,6 +17,14 @@ ESTIMATORS = [
     VAE(n_components=2, **SMALL),
     VAE(n_components=2, likelihood="mse", early_stopping=False, **SMALL),
     VAEImputer(n_components=2, n_samples=20, max_samples=40, **SMALL),
+    VAERegressor(
+        n_components=2,
+        hidden_layer_sizes=(16,),
+        max_epochs=60,
+        learning_rate=0.02,
+        batch_size=32,
+        random_state=0,
+    ),
 ]
 
 

@@ -91,6 +91,7 @@ SPECS = [
     objectives.TotalCorrelation(2.0),
     models.M2(3, class_prior=(0.5, 0.25, 0.25)),
     models.M1M2(3, kept=(0, 2), hidden_layer_sizes=()),
+    models.M2Regression(2, hidden_size=5, activation="tanh"),
     models.OneLevel(),
     models.ConvLadder(n_levels=2),
     models.Hierarchical(upper=3, hidden_layer_sizes=(), activation="tanh", batch_norm=True),

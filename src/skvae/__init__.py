@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from skvae.estimators import VAE as VAE
     from skvae.estimators import VAEClassifier as VAEClassifier
     from skvae.estimators import VAEImputer as VAEImputer
+    from skvae.estimators import VAERegressor as VAERegressor
     from skvae.estimators import load as load
     from skvae.pooling import fit_pool as fit_pool
     from skvae.pooling import pool as pool
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
 __version__ = "0.1.0.dev0"
 
 _NAMES = {
-    **dict.fromkeys(("VAE", "VAEClassifier", "VAEImputer", "load"), "skvae.estimators"),
+    **dict.fromkeys(
+        ("VAE", "VAEClassifier", "VAEImputer", "VAERegressor", "load"), "skvae.estimators"
+    ),
     **dict.fromkeys(("fit_pool", "pool"), "skvae.pooling"),
 }
 _MODULES = (

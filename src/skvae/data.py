@@ -188,8 +188,8 @@ class Source:
     binarize : {None, "threshold", "stochastic"}
         How grey values in [0, 1] become binary targets; "stochastic" draws afresh at each epoch.
     seed : int
-    y : Tensor of int64, shape (n,), or None
-        Numbers of classes, −1 where one is unknown, which the batches then have.
+    y : Tensor, or None
+        Labels as in `Batch`, which the batches then have.
     """
 
     holes = False  # whether any cell is missing

@@ -53,10 +53,11 @@ class Batch:
         Hidden cells may hold anything, also NaN.
     mask : Tensor of bool, shape (B, *event), or None
         True where a cell is observed; None means that all are.
-    y : Tensor of int64, shape (B,), or None
-        Number of the class of each row, −1 where it is unknown; None means that all are.
+    y : Tensor of int64, shape (B,), of floats, shape (B, n_targets), or None
+        Number of the class of each row, −1 where it is unknown, or its targets, NaN where they
+        are; None means that all are.
     guide : Batch or None
-        Rows with classes, over and over again, that only what is said of classes learns from.
+        Rows with labels, over and over again, that only what is said of labels learns from.
     whole : callable
         Turns a mean over these rows into that over all rows of an update, of which several
         processes may hold a part each. An objective that is not itself a mean over rows asks for
@@ -79,6 +80,13 @@ class Batch:
         y = None if self.y is None else self.y.to(device)
         guide = None if self.guide is None else self.guide.to(device)
         return replace(self.map(lambda cells: cells.to(device)), y=y, guide=guide)
+
+    def labelled(self) -> "Batch | None":
+        """Return the rows of whose label something is known, or None where there are none."""
+        if self.y is None:
+            return None
+        known = (~self.y.isnan()).any(-1) if self.y.is_floating_point() else self.y >= 0
+        return self.rows(known) if bool(known.any()) else None
 
     def rows(self, which: Tensor | slice) -> "Batch":
         """Return some rows."""

@@ -1,4 +1,4 @@
-"""Rows with classes beside the batches of an epoch, of which few have one."""
+"""Rows with labels beside the batches of an epoch, of which few have one."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,7 +11,7 @@ from skvae.evidence import Batch
 
 __all__ = ["Guided"]
 
-SIZE = 100  # rows with a class beside each batch
+SIZE = 100  # rows with a label beside each batch
 
 
 class Guided(Source):
@@ -23,7 +23,7 @@ class Guided(Source):
     Parameters
     ----------
     source, guide : Source
-        All rows, and those of known class. These come in an order that is a function of the
+        All rows, and those with a label. These come in an order that is a function of the
         number of the update.
     """
 

@@ -7,16 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 from skvae.estimators.classifier import VAEClassifier
 from skvae.estimators.imputer import VAEImputer
+from skvae.estimators.regressor import VAERegressor
 from skvae.estimators.vae import VAE
 from skvae.exceptions import ModelFileError
 
 if TYPE_CHECKING:
     from skvae.networks import Network
 
-__all__ = ["VAE", "VAEClassifier", "VAEImputer", "load"]
+__all__ = ["VAE", "VAEClassifier", "VAEImputer", "VAERegressor", "load"]
 
 _ESTIMATORS: dict[str, type[VAE] | type[VAEImputer]] = {
-    one.__name__: one for one in (VAE, VAEClassifier, VAEImputer)
+    one.__name__: one for one in (VAE, VAEClassifier, VAEImputer, VAERegressor)
 }
 
 

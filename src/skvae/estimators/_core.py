@@ -47,6 +47,7 @@ from skvae.models import (
     Ladder,
     LatentModule,
     StackedModule,
+    TargetModule,
 )
 from skvae.networks import MLP, RNN, Conv, Network
 from skvae.objectives import Objective
@@ -235,7 +236,7 @@ class Core:
     ) -> None:
         """Train on rows; a second call goes on where the first ended.
 
-        ``guide`` are rows whose classes are known, beside each batch of all. With ``upper``, only
+        ``guide`` are rows whose labels are known, beside each batch of all. With ``upper``, only
         what stands on top of a VAE is trained.
         """
         if reason := objective.objection(self.spec.posterior):
@@ -372,12 +373,40 @@ class Core:
         module = self.module
         return module.d if isinstance(module, ClassifyingModule) else self.spec.latent.width
 
+    def target(self, X: Array) -> tuple[Array, Array]:
+        """Mean and standard deviation of q(y | x), (n, n_targets) each; the model has targets."""
+
+        def law(module: LatentModule, batch: Batch) -> Tensor:
+            q = self._targets(module).target(batch)
+            return torch.cat([q.mean, q.stddev], -1)
+
+        mean, scale = np.split(self._per_block(X, law, 2 * self.n_targets), 2, axis=1)
+        return mean, scale
+
+    @staticmethod
+    def _targets(module: LatentModule) -> TargetModule:
+        assert isinstance(module, TargetModule)
+        return module
+
+    @property
+    def n_targets(self) -> int:
+        """Number of targets of a model that has some."""
+        return self._targets(self.module).n_targets
+
     def sample(
-        self, n: int, *, seed: int, kind: Kind, dtype: np.dtype[Any], y: int | None = None
+        self,
+        n: int,
+        *,
+        seed: int,
+        kind: Kind,
+        dtype: np.dtype[Any],
+        y: int | None = None,
+        targets: Array | None = None,
     ) -> Array:
         """Draw from p(z) and then p(x | z), or E[x | z] with ``kind="mean"``; shape (n, D).
 
-        Of a model with classes, ``y`` is the number of that of all rows.
+        Of a model with classes, ``y`` is the number of that of all rows; of one with targets,
+        ``targets`` are those of each row, (n, n_targets).
         """
 
         def part(i: int, start: int) -> Array:
@@ -387,6 +416,9 @@ class Core:
             if y is not None:
                 classes = self._classes(self.module)
                 z = classes.of_class(z[..., : classes.d], y, noise)
+            if targets is not None:
+                own = torch.from_numpy(targets[start : start + ROWS_PER_CALL])
+                z = self._targets(self.module).of_target(z, own)
             p = self.module.generate(z)
             return self._to_data(p.mean if kind == "mean" else draw(p, (), noise))
 

@@ -73,11 +73,11 @@ class InMemory:
     X : ndarray, shape (n, D)
         Of floats, or of a small type, in which the rows then stay.
     seed : int
-    y : ndarray of int64, shape (n,), or None
-        Numbers of classes, −1 where one is unknown.
+    y : ndarray of int64, shape (n,), of float32, shape (n, n_targets), or None
+        Labels as in `Batch`.
     """
 
-    def __init__(self, X: Array, seed: int, y: NDArray[np.int64] | None = None) -> None:
+    def __init__(self, X: Array, seed: int, y: Array | None = None) -> None:
         self.X, self.seed, self.y = X, seed, y
 
     def __len__(self) -> int:

@@ -8,6 +8,7 @@ from skvae.models.conv_ladder import ConvLadder
 from skvae.models.hierarchical import Hierarchical
 from skvae.models.ladder import Ladder
 from skvae.models.stacked import M1M2, StackedModule
+from skvae.models.targets import M2Regression, TargetModule
 from skvae.models.vae import OneLevel, VAEModule
 
 __all__ = [
@@ -21,7 +22,9 @@ __all__ = [
     "Hierarchical",
     "Ladder",
     "LatentModule",
+    "M2Regression",
     "OneLevel",
     "StackedModule",
+    "TargetModule",
     "VAEModule",
 ]

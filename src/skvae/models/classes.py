@@ -269,17 +269,18 @@ def _(distribution: ClassPosterior, shape: tuple[int, ...], noise: rng.Noise) ->
 
 
 class ClassPrior(Distribution):
-    """p(z) p(y), y as indicators after z.
+    """p(z) p(y), y after z.
 
     Parameters
     ----------
     prior : Distribution, event shape (d,)
-    classes : OneHot of one variable
+    classes : Distribution
+        Of y: `OneHot` of one variable, or of what else stands beside z.
     """
 
     arg_constraints: dict[str, constraints.Constraint] = {}
 
-    def __init__(self, prior: Distribution, classes: OneHot) -> None:
+    def __init__(self, prior: Distribution, classes: Distribution) -> None:
         self.prior, self.classes = prior, classes
         self.d = prior.event_shape[0]
         event = torch.Size([self.d + classes.event_shape[0]])

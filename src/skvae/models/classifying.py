@@ -40,6 +40,11 @@ class ClassifyingModule(LatentModule):
         result is deterministic.
         """
 
+    def log_label(self, batch: Batch, noise: rng.Noise | None = None) -> Tensor:
+        """Return log q(y | x) of classes that are all known, shape (B,)."""
+        assert batch.y is not None
+        return -F.nll_loss(self.log_class(batch, noise), batch.y, reduction="none")
+
     def prior_part(self, z: Tensor) -> Tensor:
         """Return z without y."""
         return z[..., : self.d]

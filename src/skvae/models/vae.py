@@ -4,19 +4,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from skvae import distributions, rng
 from skvae.evidence import Batch, Evidence
 from skvae.latent import Latent
 from skvae.models.base import GenerativeModel, LatentModule
-from skvae.posteriors import PosteriorModule
 
 if TYPE_CHECKING:
     from skvae.models.assembly import Assembly
 
-__all__ = ["OneLevel", "VAEModule"]
+__all__ = ["OneLevel", "VAEModule", "path_log_q"]
 
 
 @dataclass(frozen=True)
@@ -71,7 +70,9 @@ class VAEModule(LatentModule):
         return Evidence(
             log_px=self._log_px(batch, self._emit(self.posterior.embed(point, q)), noise),
             log_pz=lambda: prior.log_prob(point),
-            log_qz=lambda: self._path_log_q(features, point) if path_only else q.log_prob(z),
+            log_qz=lambda: (
+                path_log_q(self.posterior, (features,), point) if path_only else q.log_prob(z)
+            ),
             kl=distributions.kl_per_dimension(q, prior),
             draws=(z,),
             posterior=q,
@@ -79,22 +80,32 @@ class VAEModule(LatentModule):
             points=(point,),
         )
 
-    def _path_log_q(self, features: Tensor, z: Tensor) -> Tensor:
-        """Return log q(z | x), cut off from the gradient of its parameters."""
-        density = _Density(self.posterior)
-        weights = {name: p.detach() for name, p in density.named_parameters()}
-        log_q: Tensor = torch.func.functional_call(density, weights, (features.detach(), z))
-        return log_q
+
+def path_log_q(posterior: nn.Module, features: tuple[Tensor, ...], z: Tensor) -> Tensor:
+    """Return log q(z | x), cut off from the gradient of its parameters.
+
+    Parameters
+    ----------
+    posterior : Module
+        From the features, (B, ...) each, to q(z | x).
+    features : tuple of Tensor
+    z : Tensor, shape (K, B, d)
+    """
+    density = _Density(posterior)
+    weights = {name: p.detach() for name, p in density.named_parameters()}
+    fixed = tuple(part.detach() for part in features)
+    log_q: Tensor = torch.func.functional_call(density, weights, (z, *fixed))
+    return log_q
 
 
-class _Density(torch.nn.Module):
+class _Density(nn.Module):
     """A posterior's density as one call: a flow looks its weights up when it is evaluated."""
 
-    def __init__(self, posterior: PosteriorModule) -> None:
+    def __init__(self, posterior: nn.Module) -> None:
         super().__init__()
         self.posterior = posterior
 
-    def forward(self, features: Tensor, z: Tensor) -> Tensor:
-        """Return log q(z | x) for features (B, context) and z (K, B, d)."""
-        log_q: Tensor = self.posterior(features).log_prob(z)
+    def forward(self, z: Tensor, *features: Tensor) -> Tensor:
+        """Return log q(z | x) for z (K, B, d)."""
+        log_q: Tensor = self.posterior(*features).log_prob(z)
         return log_q

@@ -18,8 +18,8 @@ __all__ = ["Penalty", "directions"]
 class Penalty(Spec, abc.ABC, family="penalty"):
     """A number that training makes small, next to an objective.
 
-    ``of_classes`` says whether it is about q(y | x), so that it needs a model with classes and
-    rows whose classes are known.
+    ``of_classes`` says whether it is about q(y | x), so that it needs a model with classes, or
+    targets, and rows of which these are known.
     """
 
     of_classes: ClassVar[bool] = False

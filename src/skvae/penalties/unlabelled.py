@@ -1,0 +1,193 @@
+"""What q(y | x) learns from rows of unknown class, beside its part in the bound."""
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from skvae.augmentation import Affine, Augmentation, Erase, Shift, check_images
+from skvae.evidence import Batch, Evidence, Model
+from skvae.exceptions import ParameterError
+from skvae.penalties.base import Penalty
+from skvae.rng import Noise
+from skvae.spec import Spec, check_finite
+
+__all__ = ["Consistency", "PseudoLabels", "VirtualAdversarial"]
+
+
+def log_class(model: Model, batch: Batch, penalty: Penalty, noise: Noise) -> Tensor:
+    """Return log q(y | x), shape (B, C), of a model with classes.
+
+    Raises
+    ------
+    ParameterError
+        The model knows no classes.
+    """
+    own = getattr(model, "log_class", None)
+    if own is None:
+        raise ParameterError(
+            f"{type(penalty).__name__} needs a model with classes, such as model='m2'."
+        )
+    log_q: Tensor = own(batch, noise)
+    return log_q
+
+
+@dataclass(frozen=True)
+class PseudoLabels(Penalty, name="pseudo_labels"):
+    """−log q(ŷ | x) of rows of unknown class where q(ŷ | x) is large, ŷ the likeliest class [1]_.
+
+    A mean over all rows of unknown class; rows that q is less sure of count as zero.
+
+    Parameters
+    ----------
+    weight : float
+    threshold : float
+        Probability from which on q is believed.
+
+    References
+    ----------
+    .. [1] Lee, "Pseudo-Label", 2013
+    """
+
+    weight: float = 1.0
+    threshold: float = 0.95
+
+    of_classes: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        check_finite(self, "weight")
+        _check_share(self, "threshold")
+
+    def __call__(
+        self, model: Model, batch: Batch, evidence: Evidence, *, step: int, noise: Noise
+    ) -> Tensor:
+        """Evaluate the weighted penalty, shape ()."""
+        rows = unlabelled(batch)
+        log_q = log_class(model, rows, self, noise)
+        return self.weight * _believed(log_q, log_q.detach(), self.threshold)
+
+
+@dataclass(frozen=True)
+class Consistency(Penalty, name="consistency"):
+    """−log q(ŷ | x″) of a strongly changed row, ŷ the class of a weakly changed one x′ [1]_.
+
+    As `PseudoLabels`, but for two random changes of the same row, which keep its class: what q is
+    sure of it must also say where that is harder.
+
+    Parameters
+    ----------
+    weight : float
+    threshold : float
+        Probability of ŷ from which on it is believed.
+    weak, strong : tuple of Augmentation
+
+    References
+    ----------
+    .. [1] Sohn et al., "FixMatch: Simplifying Semi-Supervised Learning with Consistency and
+       Confidence", 2020, arXiv:2001.07685
+    """
+
+    weight: float = 1.0
+    threshold: float = 0.95
+    weak: tuple[Augmentation, ...] = (Shift(2),)
+    strong: tuple[Augmentation, ...] = (Affine(), Erase())
+
+    of_classes: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        check_finite(self, "weight")
+        _check_share(self, "threshold")
+
+    def __call__(
+        self, model: Model, batch: Batch, evidence: Evidence, *, step: int, noise: Noise
+    ) -> Tensor:
+        """Evaluate the weighted penalty, shape ()."""
+        check_images((*self.weak, *self.strong), tuple(batch.x.shape[1:]))
+        rows = unlabelled(batch)
+        with torch.no_grad():
+            teacher = log_class(model, _changed(rows, self.weak, noise), self, noise)
+        student = log_class(model, _changed(rows, self.strong, noise), self, noise)
+        return self.weight * _believed(student, teacher, self.threshold)
+
+
+@dataclass(frozen=True)
+class VirtualAdversarial(Penalty, name="virtual_adversarial"):
+    """KL(q(y | x) || q(y | x + r)) for the small r that changes q(y | x) most [1]_.
+
+    r is found by one step of the power method. No class need be known.
+
+    Parameters
+    ----------
+    weight : float
+    radius : float
+        Length of r, in model units, for a row of one cell; times the root of the number of cells.
+    probe : float
+        Length of the first, random step, likewise.
+
+    References
+    ----------
+    .. [1] Miyato et al., "Virtual Adversarial Training", 2018, arXiv:1704.03976
+    """
+
+    weight: float = 1.0
+    radius: float = 0.1
+    probe: float = 1e-3
+
+    of_classes: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        check_finite(self, "weight", "radius", "probe")
+
+    def __call__(
+        self, model: Model, batch: Batch, evidence: Evidence, *, step: int, noise: Noise
+    ) -> Tensor:
+        """Evaluate the weighted penalty, shape ()."""
+        log_q = log_class(model, batch, self, noise)
+        fixed = log_q.detach()
+
+        def kl(r: Tensor) -> Tensor:
+            moved = log_class(model, replace(batch, x=batch.x + r), self, noise)
+            return (fixed.exp() * (fixed - moved)).sum(-1)
+
+        with torch.enable_grad():
+            r = _of_length(self.probe, noise.normal((), batch.x)).requires_grad_()
+            (steepest,) = torch.autograd.grad(kl(r).sum(), r)
+        return self.weight * kl(_of_length(self.radius, steepest)).mean()
+
+
+def unlabelled(batch: Batch) -> Batch:
+    """Return the rows whose class is unknown, or all where there is none."""
+    if batch.y is None or not bool((batch.y < 0).any()):
+        return batch
+    return batch.rows(batch.y < 0)
+
+
+def _believed(student: Tensor, teacher: Tensor, threshold: float) -> Tensor:
+    """Mean cross-entropy with the teacher's likeliest class, where it is sure, shape ()."""
+    sure, y = teacher.exp().max(-1)
+    return (F.nll_loss(student, y, reduction="none") * (sure >= threshold)).mean()
+
+
+def _changed(batch: Batch, changes: tuple[Augmentation, ...], noise: Noise) -> Batch:
+    for change in changes:
+        batch = replace(batch, x=change(batch.x, noise))
+    return batch
+
+
+def _of_length(length: float, r: Tensor) -> Tensor:
+    """Return directions (B, *event) with ``length`` in the mean over their cells."""
+    flat = r.flatten(1)
+    norm = flat.square().mean(1, keepdim=True).sqrt()
+    tiny = torch.finfo(r.dtype).tiny
+    return (length * flat / norm.clamp(min=tiny)).view(r.shape).detach()
+
+
+def _check_share(spec: Spec, *names: str) -> None:
+    for name in names:
+        value = getattr(spec, name)
+        if not 0 <= value <= 1:
+            raise ParameterError(
+                f"{type(spec).__name__}: {name} must be between 0 and 1; received {value!r}."
+            )
