@@ -9,7 +9,7 @@ from torch import Tensor
 from skvae.data import Source
 from skvae.evidence import Batch
 
-__all__ = ["Guided"]
+__all__ = ["Guided", "Until"]
 
 SIZE = 100  # rows with a label beside each batch
 
@@ -55,3 +55,37 @@ class Guided(Source):
     def in_order(self, size: int, device: torch.device) -> Iterator[Batch]:
         """Yield all rows in their order, without a guide."""
         return self.source.in_order(size, device)
+
+
+class Until(Source):
+    """A source whose batches are those of another one in the first epochs.
+
+    Parameters
+    ----------
+    first, then : Source
+        Of the same rows.
+    n_epochs : int
+        How many epochs are the first one's.
+    """
+
+    def __init__(self, first: Source, then: Source, n_epochs: int) -> None:
+        self.first, self.then, self.n_epochs = first, then, n_epochs
+        self.seed = then.seed
+
+    def __len__(self) -> int:
+        return len(self.then)
+
+    def identity(self) -> list[Tensor]:
+        """Return what a fit knows its data by, when it goes on from a checkpoint."""
+        return [*self.first.identity(), *self.then.identity()]
+
+    def batches(
+        self, epoch: int, size: int, device: torch.device, *, skip: int = 0
+    ) -> Iterator[Batch]:
+        """Yield all rows once."""
+        now = self.first if epoch < self.n_epochs else self.then
+        return now.batches(epoch, size, device, skip=skip)
+
+    def in_order(self, size: int, device: torch.device) -> Iterator[Batch]:
+        """Yield all rows in their order."""
+        return self.then.in_order(size, device)

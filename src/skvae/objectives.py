@@ -107,10 +107,12 @@ def _check_count(spec: Spec, least: int, *names: str) -> None:
 class Objective(Spec, abc.ABC, family="objective"):
     """A function of a model and a batch.
 
-    The class attribute ``watch`` names the term that early stopping looks at.
+    The class attribute ``watch`` names the term that early stopping looks at; ``of_rows`` says
+    whether log p(x) is part of it.
     """
 
     watch: ClassVar[str] = "elbo"
+    of_rows: ClassVar[bool] = True
 
     @abc.abstractmethod
     def __call__(self, model: Model, batch: Batch, *, step: int, noise: Noise) -> Bound:
@@ -433,6 +435,11 @@ class Penalized(Objective, name="penalized"):
         """The term that early stopping looks at: that of the objective."""
         return self.objective.watch
 
+    @property
+    def of_rows(self) -> bool:  # type: ignore[override]
+        """That of the objective."""
+        return self.objective.of_rows
+
     def held_out(self) -> Objective:
         """Held-out rows are judged without penalties."""
         return self.objective.held_out()
@@ -477,6 +484,8 @@ class Discriminative(Objective, name="discriminative"):
     ``Discriminative() + Supervised(1.0)`` trains q(y | x) of a model with classes, and leaves the
     other parts as they are.
     """
+
+    of_rows: ClassVar[bool] = False
 
     def __call__(self, model: Model, batch: Batch, *, step: int, noise: Noise) -> Bound:
         """Evaluate to zero."""

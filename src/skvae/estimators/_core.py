@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -30,7 +31,7 @@ from skvae.estimators._sequence_rows import (
 )
 from skvae.evidence import Batch
 from skvae.exceptions import ModelFileError, ParameterError
-from skvae.guides import Guided
+from skvae.guides import Guided, Until
 from skvae.importance import (
     LATENTS_PER_CALL,
     Marginal,
@@ -42,6 +43,7 @@ from skvae.models import (
     M1M2,
     Assembly,
     ClassifyingModule,
+    ClassModule,
     ConvLadder,
     GenerativeModel,
     Ladder,
@@ -59,6 +61,8 @@ __all__ = ["Core", "choose_likelihood", "choose_network", "pick_device", "pick_p
 
 Array = NDArray[Any]
 Kind = Literal["draw", "mean"]
+
+FirstLabels = tuple[FitRows, FitRows | None, int]
 
 ROWS_PER_CALL = 1024
 SMALLEST_IMAGE = 8  # sides; below, there is nothing to convolve
@@ -228,16 +232,18 @@ class Core:
         plan: Plan,
         watchers: Sequence[Watcher],
         epochs_done: int,
-        checkpoint: str | None = None,
+        checkpoint: str | Path | None = None,
         world: distributed.World | None = None,
         augment: object = None,
         guide: FitRows | None = None,
         upper: bool = False,
+        first: FirstLabels | None = None,
     ) -> None:
         """Train on rows; a second call goes on where the first ended.
 
         ``guide`` are rows whose labels are known, beside each batch of all. With ``upper``, only
-        what stands on top of a VAE is trained.
+        what stands on top of a VAE is trained. ``first`` are the same rows with other labels,
+        those to stand beside them, and for how many epochs these count.
         """
         if reason := objective.objection(self.spec.posterior):
             raise ParameterError(
@@ -249,13 +255,12 @@ class Core:
             trained = self._stack.upper if upper else whole
             self.trainer = Trainer(trained, objective, self.device, self.seed)
         self.trainer.at.epochs_done = epochs_done
-        train, changes = self._source(rows, plan.seed), augmentation.resolve(augment)
-        if changes:
-            augmentation.check_images(changes, self.spec.event_shape)
-            train = Augmented(train, changes)
-        if guide is not None:
-            known = self._source(guide, rng.seed_from(plan.seed, rng.Stream.GUIDE))
-            train = Guided(train, Augmented(known, changes) if changes else known)
+        changes = augmentation.resolve(augment)
+        augmentation.check_images(changes, self.spec.event_shape)
+        train = self._guided(rows, guide, plan.seed, changes)
+        if first is not None:
+            guessed, beside, n_epochs = first
+            train = Until(self._guided(guessed, beside, plan.seed, changes), train, n_epochs)
         held_out = None
         if valid is not None:
             seed = rng.seed_from(plan.seed, rng.Stream.VALIDATION)
@@ -277,6 +282,20 @@ class Core:
             tensors = [*train.identity(), *self.module.state_dict().values()]
             place = Checkpoint(checkpoint, fingerprint_of(description, *tensors))
         self.trainer.fit(train, held_out, plan, watchers, place, world)
+
+    def _guided(
+        self,
+        rows: FitRows,
+        guide: FitRows | None,
+        seed: int,
+        changes: tuple[augmentation.Augmentation, ...],
+    ) -> Source:
+        train = self._source(rows, seed)
+        train = Augmented(train, changes) if changes else train
+        if guide is None:
+            return train
+        known = self._source(guide, rng.seed_from(seed, rng.Stream.GUIDE))
+        return Guided(train, Augmented(known, changes) if changes else known)
 
     @property
     def _stack(self) -> StackedModule:
@@ -357,6 +376,12 @@ class Core:
     def _classes(module: LatentModule) -> ClassifyingModule:
         assert isinstance(module, ClassifyingModule)
         return module
+
+    def judge(self) -> list[torch.nn.Parameter]:
+        """Weights of q(y | x) of M2."""
+        assert isinstance(self.module, ClassModule)
+        parts = (self.module.judge, self.module.verdict)
+        return [p for part in parts for p in part.parameters()]
 
     def class_prior(self) -> list[float]:
         """p(y) of a model with classes."""

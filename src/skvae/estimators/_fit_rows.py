@@ -75,10 +75,14 @@ class InMemory:
     seed : int
     y : ndarray of int64, shape (n,), of float32, shape (n, n_targets), or None
         Labels as in `Batch`.
+    guess : ndarray like y, or None
+        Labels that training may begin with.
     """
 
-    def __init__(self, X: Array, seed: int, y: Array | None = None) -> None:
-        self.X, self.seed, self.y = X, seed, y
+    def __init__(
+        self, X: Array, seed: int, y: Array | None = None, guess: Array | None = None
+    ) -> None:
+        self.X, self.seed, self.y, self.guess = X, seed, y, guess
 
     def __len__(self) -> int:
         return len(self.X)
@@ -123,8 +127,8 @@ class InMemory:
 
     def subset(self, index: NDArray[np.intp]) -> "InMemory":
         """Return some rows."""
-        y = None if self.y is None else self.y[index]
-        return InMemory(self.X[index], self.seed, y)
+        y, guess = (None if one is None else one[index] for one in (self.y, self.guess))
+        return InMemory(self.X[index], self.seed, y, guess)
 
     def source(
         self, transform: Transform, event_shape: tuple[int, ...], *, binarize: Binarize, seed: int

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,14 +12,14 @@ from sklearn.utils.validation import check_is_fitted
 from skvae.estimators._labels import UNKNOWN
 from skvae.estimators._spreading import Spreading
 from skvae.estimators.vae import VAE
-from skvae.exceptions import DataError, ParameterError
+from skvae.exceptions import DataError
 
 if TYPE_CHECKING:
     from skvae.distributed import World
     from skvae.estimators._fit_rows import InMemory
     from skvae.estimators.classifier import VAEClassifier
 
-__all__ = ["RECIPES", "EndToEnd", "Features", "Recipe", "Stack", "recipe_of"]
+__all__ = ["EndToEnd", "Features", "Recipe", "Stack", "below", "guessed", "spread"]
 
 INFORMATIVE = 0.1  # standard deviation of a posterior mean over the rows, from which on it is kept
 
@@ -39,6 +38,8 @@ class EndToEnd(Recipe):
     def fit(self, own: VAEClassifier, rows: InMemory, world: World) -> None:
         """Fit on rows with and without classes."""
         own._spreading = None
+        if own.pseudo_labels:
+            rows = guessed(rows, spread(below(own, rows, world), rows, own), own.pseudo_labels)
         own._start(rows)
         own._train(rows, world)
 
@@ -52,11 +53,11 @@ class Features(Recipe):
         own._core, own.likelihood_ = base._core, base.likelihood_
         own.history_, own.n_iter_ = base.history_, base.n_iter_
         assert rows.y is not None
-        Z = own._core.posterior_mean(rows.X)
         if own.classifier is None:
-            own._spreading = Spreading.fit(Z, rows.y, len(own.classes_))
+            own._spreading = spread(base, rows, own)
             return
         own._spreading = None
+        Z = own._core.posterior_mean(rows.X)
         own.classifier_ = clone(own.classifier)
         known = rows.y != UNKNOWN
         # scikit-learn's semi-supervised classifiers take −1 as this library does.
@@ -75,8 +76,8 @@ class Stack(Recipe):
         own._begin()
         own._spreading = None
         own.likelihood_ = base.likelihood_
-        spread = base._core.posterior_mean(rows.some(10_000)).std(0)
-        kept = np.flatnonzero(spread > INFORMATIVE)
+        moved = base._core.posterior_mean(rows.some(10_000)).std(0)
+        kept = np.flatnonzero(moved > INFORMATIVE)
         if not len(kept):
             raise DataError(
                 f"{type(own).__name__}(model={own.model!r}): the posterior means of the VAE below "
@@ -86,7 +87,30 @@ class Stack(Recipe):
         wiring = own._wiring()
         assert isinstance(wiring, M1M2)
         own._core = base._core.stacked(wiring.replace(kept=tuple(kept.tolist())), rows)
+        if own.pseudo_labels:
+            rows = guessed(rows, spread(base, rows, own), own.pseudo_labels)
         own._train(rows, world, upper=True)
+
+
+def spread(base: VAE, rows: InMemory, own: VAEClassifier) -> Spreading:
+    """Return what labels say of all rows along the graph of their posterior means."""
+    assert rows.y is not None
+    return Spreading.fit(base._core.posterior_mean(rows.X), rows.y, len(own.classes_))
+
+
+def guessed(rows: InMemory, spreading: Spreading, share: float) -> InMemory:
+    """Return the rows with guesses for a share of them, the surest, and all labels."""
+    from skvae.estimators._fit_rows import InMemory
+
+    assert rows.y is not None
+    if len(spreading.shares) != len(rows):  # all labels are known
+        return rows
+    best, second = np.partition(spreading.shares, -2, axis=1)[:, :-3:-1].T
+    margin = best - second
+    sure = margin >= np.quantile(margin, 1 - share)
+    guess = np.where(sure, spreading.shares.argmax(1), UNKNOWN)
+    guess = np.where(rows.y == UNKNOWN, guess, rows.y)
+    return InMemory(rows.X, rows.seed, rows.y, guess)
 
 
 def below(own: VAEClassifier, rows: InMemory, world: World) -> VAE:
@@ -104,14 +128,13 @@ def below(own: VAEClassifier, rows: InMemory, world: World) -> VAE:
     shared = own.get_params(deep=False)
     if base is None:
         names = VAE().get_params(deep=False)
-        checkpoint = None if own.checkpoint is None else str(Path(own.checkpoint) / "base")
-        changed: dict[str, Any] = {"model": "vae", "checkpoint": checkpoint, "warm_start": False}
+        changed: dict[str, Any] = {"model": "vae", "network": own._body, "warm_start": False}
         base = VAE(**({k: v for k, v in shared.items() if k in names} | changed))
     else:
         base = clone(base)
     base._take_form(own)
     base._start(rows)
-    base._train(rows, world)
+    base._train(rows, world, stage="base")
     own.base_ = base
     return base
 
@@ -121,30 +144,3 @@ def _transductive(classifier: Any) -> bool:
 
     last = classifier.steps[-1][1] if hasattr(classifier, "steps") else classifier
     return isinstance(last, LabelPropagation | LabelSpreading | SelfTrainingClassifier)
-
-
-RECIPES: dict[str, type[Recipe]] = {
-    "m1": Features,
-    "m2": EndToEnd,
-    "m1+m2": Stack,
-    "adgm": EndToEnd,
-    "sdgm": EndToEnd,
-    "ladder": EndToEnd,
-}
-
-
-def recipe_of(model: Any) -> Recipe:
-    """Return the recipe of a name or of a wiring with classes.
-
-    Raises
-    ------
-    ParameterError
-        There is none.
-    """
-    name = getattr(model, "name", model)
-    name = {"ladder_m2": "ladder"}.get(name, name)
-    if name not in RECIPES:
-        raise ParameterError(
-            f"model={model!r} is no model of rows with classes; choose from {', '.join(RECIPES)}."
-        )
-    return RECIPES[name]()

@@ -12,10 +12,10 @@ from sklearn.base import ClassifierMixin
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_array, check_consistent_length, check_is_fitted
 
+from skvae.estimators._auto import RECIPES, judge_of, recipe_of
 from skvae.estimators._base import Array, Rows, Seed, at_least, joined, seed_of
 from skvae.estimators._containers import to_numpy, widened
 from skvae.estimators._labels import UNKNOWN, class_number, encode_labels
-from skvae.estimators._recipes import RECIPES, recipe_of
 from skvae.estimators._spreading import Spreading
 from skvae.estimators.vae import VAE, _kind
 from skvae.exceptions import DataError, ModelFileError, ParameterError, TrainingDivergedError
@@ -24,7 +24,7 @@ from skvae.spec import Spec
 if TYPE_CHECKING:
     import torch
 
-    from skvae.estimators._core import Kind
+    from skvae.estimators._core import FirstLabels, Kind
     from skvae.estimators._fit_rows import FitRows, InMemory
     from skvae.models import GenerativeModel
     from skvae.networks import Network
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["VAEClassifier"]
 
-Model = Literal["m1", "m2", "m1+m2", "adgm", "sdgm", "ladder"] | Spec
+Model = Literal["auto", "m1", "m2", "m1+m2", "adgm", "sdgm", "ladder"] | Spec
 
 
 class VAEClassifier(ClassifierMixin, VAE):  # type: ignore[misc]
@@ -46,9 +46,10 @@ class VAEClassifier(ClassifierMixin, VAE):  # type: ignore[misc]
     ----------
     n_components : int, default=50
         Number of latent dimensions beside the class.
-    model : {"m1", "m2", "m1+m2", "adgm", "sdgm", "ladder"} or spec, default="m2"
+    model : {"auto", "m1", "m2", "m1+m2", "adgm", "sdgm", "ladder"} or spec, default="auto"
         How rows and classes hang together:
 
+        - ``"auto"``: what works best by default; ``choice_`` says what that is.
         - ``"m1"``: a VAE of all rows, and ``classifier`` on its posterior means [1]_.
         - ``"m2"``: p(y) p(z) p(x | y, z) [1]_.
         - ``"m1+m2"``: M2 of the latent vectors of a VAE of all rows [1]_.
@@ -57,12 +58,17 @@ class VAEClassifier(ClassifierMixin, VAE):  # type: ignore[misc]
     alpha : float, default=0.1
         Weight of the mean of −log q(y | x) over the labelled rows, beside the mean of the bound
         over all. The paper's α, which is multiplied by the number of rows there.
+    pseudo_labels : float, default=0
+        Share of the rows, from 0 to 1, whose class is first taken to be what labels make of it
+        that spread along a graph of nearest neighbours among the posterior means of a VAE of all
+        rows [4]_: the surest ones, for half of the epochs. 0 is the papers' own way.
     class_prior : {"labelled", "uniform", "learned"} or array of shape (n_classes,)
         p(y): as often as in the labelled rows, where one more of each is counted; all alike;
         learned from all rows; or given, in the order of ``classes_``.
     base : VAE or None, default=None
-        The VAE of ``"m1"`` and ``"m1+m2"``. One that is fitted is used as it is; another one is
-        cloned and fitted to all rows; None is one with this estimator's parameters.
+        The VAE of ``"auto"``, ``"m1"``, ``"m1+m2"`` and ``pseudo_labels``. One that is fitted is
+        used as it is; another one is cloned and fitted to all rows; None is one with this
+        estimator's parameters.
     classifier : classifier of scikit-learn, or None
         Of the posterior means in ``"m1"``, fitted to the labelled rows, and if it is one of its
         semi-supervised ones to all. None lets labels spread along a graph of nearest neighbours.
@@ -77,8 +83,10 @@ n_iter_no_change, tol, precision, device, checkpoint, random_state, verbose
     ----------
     classes_ : ndarray, shape (n_classes,)
         Labels, sorted, without the one for unknown.
+    choice_ : str
+        What ``"auto"`` chose.
     base_ : VAE
-        The VAE of ``"m1"`` and ``"m1+m2"``, after `fit`.
+        The VAE of ``base``, where there is one, after `fit`.
     classifier_ : classifier
         That of ``"m1"`` where one was given.
     n_features_in_, feature_names_in_, event_shape_, likelihood_, history_, n_iter_
@@ -90,6 +98,7 @@ n_iter_no_change, tol, precision, device, checkpoint, random_state, verbose
        arXiv:1406.5298
     .. [2] Maaløe et al., "Auxiliary Deep Generative Models", 2016, arXiv:1602.05473
     .. [3] Sønderby et al., "Ladder Variational Autoencoders", 2016, arXiv:1602.02282
+    .. [4] Zhou et al., "Learning with Local and Global Consistency", 2003
 
     Examples
     --------
@@ -110,6 +119,7 @@ n_iter_no_change, tol, precision, device, checkpoint, random_state, verbose
         **{k: v for k, v in VAE._parameter_constraints.items() if k != "warm_start"},
         "model": [StrOptions(set(RECIPES)), Spec],
         "alpha": [Interval(Real, 0, None, closed="left")],
+        "pseudo_labels": [Interval(Real, 0, 1, closed="both")],
         "class_prior": [StrOptions({"labelled", "uniform", "learned"}), "array-like"],
         "base": [VAE, None],
         "classifier": [HasMethods(["fit", "predict_proba"]), None],
@@ -126,8 +136,9 @@ n_iter_no_change, tol, precision, device, checkpoint, random_state, verbose
         self,
         n_components: int = 50,
         *,
-        model: Model = "m2",
+        model: Model = "auto",
         alpha: float = 0.1,
+        pseudo_labels: float = 0.0,
         class_prior: Literal["labelled", "uniform", "learned"] | ArrayLike = "labelled",
         base: VAE | None = None,
         classifier: Any = None,
@@ -181,6 +192,7 @@ n_iter_no_change, tol, precision, device, checkpoint, random_state, verbose
             verbose=verbose,
         )
         self.alpha = alpha
+        self.pseudo_labels = pseudo_labels
         self.class_prior = class_prior
         self.base = base
         self.classifier = classifier
@@ -260,6 +272,8 @@ n_iter_no_change, tol, precision, device, checkpoint, random_state, verbose
             return self.model.replace(**own)
         if self.model == "m1+m2":
             return models.M1M2(n_components=int(self.n_components), **own)
+        if self.model == "auto":
+            return models.M2(judge=judge_of(self.event_shape_), **own)
         wirings: dict[Any, Any] = {"m2": models.M2}
         wiring: GenerativeModel = wirings[self.model](**own)
         return wiring
@@ -268,6 +282,20 @@ n_iter_no_change, tol, precision, device, checkpoint, random_state, verbose
         from skvae.objectives import Supervised
 
         return super()._bound() + Supervised(float(self.alpha))
+
+    @property
+    def _body(self) -> str | Spec:
+        # Each of many classes has to be decoded, and a convolutional q(y | x) is enough.
+        return "mlp" if (self.model, self.network) == ("auto", "auto") else self.network
+
+    def _first(self, rows: FitRows, n_epochs: int) -> FirstLabels | None:
+        from skvae.estimators._fit_rows import InMemory
+
+        own: InMemory = rows  # type: ignore[assignment]
+        if own.guess is None or n_epochs < 2:
+            return None
+        guessed = InMemory(own.X, own.seed, own.guess)
+        return guessed, self._guide(guessed), n_epochs // 2
 
     def _guide(self, rows: FitRows) -> FitRows | None:
         own: InMemory = rows  # type: ignore[assignment]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from numbers import Integral, Real
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
@@ -29,7 +30,7 @@ from skvae.spec import Spec
 if TYPE_CHECKING:
     from skvae.callbacks import History
     from skvae.distributed import World
-    from skvae.estimators._core import Kind
+    from skvae.estimators._core import FirstLabels, Kind
     from skvae.estimators._fit_rows import FitRows
     from skvae.objectives import Objective
 
@@ -368,7 +369,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Kept):  # type: ign
             posterior=Posterior.resolve(self.posterior, argument="posterior"),
             prior=self.prior,
             network=choose_network(
-                self.network, self.hidden_layer_sizes, self.event_shape_, self.likelihood_
+                self._body, self.hidden_layer_sizes, self.event_shape_, self.likelihood_
             ),
             model=self._wiring(),
             binarize=self.binarize,
@@ -376,8 +377,19 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Kept):  # type: ign
         )
 
     def _train(
-        self, rows: FitRows, world: World, *, one_pass: bool = False, upper: bool = False
+        self,
+        rows: FitRows,
+        world: World,
+        *,
+        one_pass: bool = False,
+        objective: Objective | None = None,
+        stage: str = "",
+        **how: Any,
     ) -> None:
+        """Train as the parameters say, or for another objective; ``how`` is for `Core.train`.
+
+        A fit of several stages names them: each has checkpoints of its own.
+        """
         from skvae.callbacks import EarlyStopping, Progress, Watcher
         from skvae.estimators._core import pick_precision
         from skvae.training import Plan, auto_batch_size, auto_epochs
@@ -395,13 +407,14 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Kept):  # type: ign
             schedule=not one_pass,
             dtype=pick_precision(self.precision, self._core.device, self._core.module),
         )
-        objective = self._bound()
+        objective = objective or self._bound()
         watchers: list[Watcher] = [self.history_]
         if valid is not None:
             watch = f"valid_{objective.watch}"
             watchers.append(EarlyStopping(int(self.n_iter_no_change), float(self.tol), watch))
         if self.verbose and world.is_main:
             watchers.append(Progress(plan.max_epochs, type(self).__name__))
+        place = None if one_pass or self.checkpoint is None else Path(self.checkpoint, stage)
         try:
             self._core.train(
                 train,
@@ -410,16 +423,22 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Kept):  # type: ign
                 plan,
                 watchers,
                 epochs_done=len(self.history_),
-                checkpoint=None if one_pass else self.checkpoint,
+                checkpoint=place,
                 world=world,
-                augment=self.augment,
                 guide=self._guide(train),
-                upper=upper,
+                first=self._first(train, plan.max_epochs),
+                **({"augment": self.augment} | how),
             )
         finally:
             self.n_iter_ = max(1, len(self.history_))
-        if not one_pass and world.is_main and train.varied:  # equal rows need no code
+        # Equal rows need no code.
+        if not one_pass and objective.of_rows and world.is_main and train.varied:
             self._warn_of_collapse()
+
+    @property
+    def _body(self) -> str | Spec:
+        """The network of encoder and decoder."""
+        return self.network
 
     def _wiring(self) -> str | Spec:
         """What is built."""
@@ -433,6 +452,10 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Kept):  # type: ign
 
     def _guide(self, rows: FitRows) -> FitRows | None:
         """Rows of known class, where there are classes."""
+        return None
+
+    def _first(self, rows: FitRows, n_epochs: int) -> FirstLabels | None:
+        """Guesses of classes that training begins with, where there are any."""
         return None
 
     # -- look -----------------------------------------------------------------------------

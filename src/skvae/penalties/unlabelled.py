@@ -66,7 +66,9 @@ class PseudoLabels(Penalty, name="pseudo_labels"):
         """Evaluate the weighted penalty, shape ()."""
         rows = unlabelled(batch)
         log_q = log_class(model, rows, self, noise)
-        return self.weight * _believed(log_q, log_q.detach(), self.threshold)
+        p, y = log_q.detach().exp().max(-1)
+        nll = F.nll_loss(log_q, y, reduction="none")
+        return self.weight * (nll * (p >= self.threshold)).mean()
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ class Consistency(Penalty, name="consistency"):
     """−log q(ŷ | x″) of a strongly changed row, ŷ the class of a weakly changed one x′ [1]_.
 
     As `PseudoLabels`, but for two random changes of the same row, which keep its class: what q is
-    sure of it must also say where that is harder.
+    sure of it must also say where that is harder. Where the class is known, ŷ is that.
 
     Parameters
     ----------
@@ -105,11 +107,19 @@ class Consistency(Penalty, name="consistency"):
     ) -> Tensor:
         """Evaluate the weighted penalty, shape ()."""
         check_images((*self.weak, *self.strong), tuple(batch.x.shape[1:]))
-        rows = unlabelled(batch)
-        with torch.no_grad():
-            teacher = log_class(model, _changed(rows, self.weak, noise), self, noise)
-        student = log_class(model, _changed(rows, self.strong, noise), self, noise)
-        return self.weight * _believed(student, teacher, self.threshold)
+        student = log_class(model, _changed(batch, self.strong, noise), self, noise)
+        y = torch.full((len(batch.x),), -1, device=batch.x.device) if batch.y is None else batch.y
+        unknown = y < 0
+        sure = ~unknown
+        if bool(unknown.any()):
+            with torch.no_grad():
+                seen = _changed(batch.rows(unknown), self.weak, noise)
+                p, guess = log_class(model, seen, self, noise).exp().max(-1)
+            y, sure = (
+                y.masked_scatter(unknown, guess),
+                sure.masked_scatter(unknown, p >= self.threshold),
+            )
+        return self.weight * (F.nll_loss(student, y, reduction="none") * sure).mean()
 
 
 @dataclass(frozen=True)
@@ -162,12 +172,6 @@ def unlabelled(batch: Batch) -> Batch:
     if batch.y is None or not bool((batch.y < 0).any()):
         return batch
     return batch.rows(batch.y < 0)
-
-
-def _believed(student: Tensor, teacher: Tensor, threshold: float) -> Tensor:
-    """Mean cross-entropy with the teacher's likeliest class, where it is sure, shape ()."""
-    sure, y = teacher.exp().max(-1)
-    return (F.nll_loss(student, y, reduction="none") * (sure >= threshold)).mean()
 
 
 def _changed(batch: Batch, changes: tuple[Augmentation, ...], noise: Noise) -> Batch:
