@@ -90,6 +90,7 @@ SPECS = [
     objectives.WakePhase(0.5, 0.3),
     objectives.TotalCorrelation(2.0),
     models.M2(3, class_prior=(0.5, 0.25, 0.25)),
+    models.LadderM2(3, "learned", (3, 2), (5, 4), hidden_size=6, batch_norm=False),
     models.OneLevel(),
     models.ConvLadder(n_levels=2),
     models.Hierarchical(upper=3, hidden_layer_sizes=(), activation="tanh", batch_norm=True),
