@@ -2,6 +2,7 @@
 
 from skvae.models.assembly import Assembly
 from skvae.models.base import GenerativeModel, LatentModule
+from skvae.models.class_ladder import ClassLadderModule, LadderM2
 from skvae.models.classes import M2, ClassModule
 from skvae.models.classifying import ClassifyingModule
 from skvae.models.conv_ladder import ConvLadder
@@ -15,12 +16,14 @@ __all__ = [
     "M1M2",
     "M2",
     "Assembly",
+    "ClassLadderModule",
     "ClassModule",
     "ClassifyingModule",
     "ConvLadder",
     "GenerativeModel",
     "Hierarchical",
     "Ladder",
+    "LadderM2",
     "LatentModule",
     "M2Regression",
     "OneLevel",

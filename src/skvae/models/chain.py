@@ -5,7 +5,7 @@ down and whose densities can be evaluated at any z.
 """
 
 import abc
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -33,8 +33,10 @@ __all__ = [
     "Step",
     "conditional",
     "constant",
+    "densities",
     "detached",
     "gaussian",
+    "markov",
 ]
 
 Conditional = Callable[[Tensor], Distribution]
@@ -163,6 +165,16 @@ class Path:
     conditionals: Sequence[Conditional]
     steps: Sequence[Step]
 
+    def once(self) -> "Path":
+        """Return the same path, for q and p to go together: nothing is computed twice."""
+        return Path([*map(_Once, self.conditionals)], [*map(_Once, self.steps)])
+
+
+def markov(conditionals: Iterable[Conditional]) -> Path:
+    """Return the path of a chain in which each level sees only the one above it."""
+    laws = [*conditionals]
+    return Path(laws, [_hand_down] * (len(laws) + 1))
+
 
 class ChainModule(LatentModule):
     """A wiring with several levels. Subclasses say how they are inferred, and x from them."""
@@ -186,7 +198,7 @@ class ChainModule(LatentModule):
     @property
     def path(self) -> Path:
         """The model's way from the top down."""
-        return Path([*self.generative], [_hand_down] * len(self.sizes))
+        return markov(self.generative)
 
     def generate(self, z: Tensor) -> Distribution:
         """p(x | z) for z (..., d), batch shape (..., *event), one factor per cell."""
@@ -220,7 +232,7 @@ class ChainModule(LatentModule):
         averaged over the draws: unbiased, with one column for each latent variable. Where the top
         prior leaves no closed form, the top level is one column by Monte Carlo.
         """
-        once = Path([*map(_Once, self.path.conditionals)], [*map(_Once, self.path.steps)])
+        once = self.path.once()
         q, fixed_q = self._posterior(batch, once)
         levels, q_laws = q.descend((n_samples,), noise)
         z = torch.cat(levels, -1)  # (K, B, d)
@@ -230,12 +242,11 @@ class ChainModule(LatentModule):
             q_laws = fixed_q.laws(levels)
         prior = self.prior(self.infer_prior_part)
         p_laws = Chain(prior, once.conditionals, self.sizes, once.steps).laws(levels)
-        log_pz, log_qz = _log_probs(p_laws, levels), _log_probs(q_laws, levels)
-        kl = list(map(_kl, q_laws, p_laws, log_qz, log_pz))
+        log_pz, log_qz, kl = densities(p_laws, q_laws, levels)
         return Evidence(
             log_px=self._log_px(batch, self._decoded(levels, once), noise),
-            log_pz=torch.stack(log_pz).sum(0),
-            log_qz=torch.stack(log_qz).sum(0),
+            log_pz=log_pz,
+            log_qz=log_qz,
             kl=torch.cat([self._grouped(terms) for terms in kl], -1),
             draws=(z,),
             posterior=q,
@@ -263,6 +274,27 @@ class _Once:
         ):
             self._last = arguments, self.function(*arguments)
         return self._last[1]
+
+
+def densities(
+    p: Sequence[Distribution], q: Sequence[Distribution], levels: Sequence[Tensor]
+) -> tuple[Tensor, Tensor, list[Tensor]]:
+    """Log p(z) and log q(z | x) of draws from q, and the KL of each level given those above.
+
+    Parameters
+    ----------
+    p, q : sequence of Distribution
+        Law of each level, z_1 first, at the drawn levels above it.
+    levels : sequence of Tensor, shape (K, B, d_i)
+
+    Returns
+    -------
+    log_pz, log_qz : Tensor, shape (K, B)
+    kl : list of Tensor, shape (B, d_i), or (B, 1) by Monte Carlo
+    """
+    log_pz, log_qz = _log_probs(p, levels), _log_probs(q, levels)
+    kl = list(map(_kl, q, p, log_qz, log_pz))
+    return torch.stack(log_pz).sum(0), torch.stack(log_qz).sum(0), kl
 
 
 def _log_probs(laws: Sequence[Distribution], levels: Sequence[Tensor]) -> list[Tensor]:

@@ -1,5 +1,9 @@
 """The variational autoencoder whose rows have classes, known or not: M2."""
 
+import abc
+import functools
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,19 +19,52 @@ from skvae.exceptions import ParameterError
 from skvae.latent import Latent
 from skvae.models.base import GenerativeModel, LatentModule
 from skvae.models.classifying import ClassifyingModule, check_class_prior, known, logits_of
-from skvae.networks import Network, check_activation
+from skvae.networks import Network, check_activation, running_statistics
 from skvae.networks.base import ACTIVATIONS
-from skvae.posteriors import PosteriorModule
 from skvae.spec import at_least
 
 if TYPE_CHECKING:
     from skvae.models.assembly import Assembly
 
-__all__ = ["M2", "ClassEvidence", "ClassModule", "ClassPosterior", "ClassPrior"]
+__all__ = [
+    "M2",
+    "ClassConditionalModule",
+    "ClassEvidence",
+    "ClassModel",
+    "ClassModule",
+    "ClassPosterior",
+    "ClassPrior",
+]
+
+
+class ClassModel(GenerativeModel, abc.ABC):
+    """p(y) p(z) p(x | y, z) with q(y | x) q(z | x, y), whatever z is made of."""
+
+    n_classes: int
+    class_prior: tuple[float, ...] | str
+    hidden_size: int
+    activation: str
+    judge: Network | None
+
+    def __post_init__(self) -> None:
+        name = type(self).__name__
+        at_least(self.n_classes, 2, f"{name}: n_classes")
+        at_least(self.hidden_size, 1, f"{name}: hidden_size")
+        check_activation(self.activation)
+        check_class_prior(name, self.class_prior, self.n_classes)
+
+    def check(self, parts: "Assembly") -> None:
+        """Refuse parts that cannot stand together."""
+        super().check(parts)
+        if parts.prior.name == "vamp":
+            raise ParameterError(
+                f"model={self.name!r} does not go with prior={parts.prior.name!r}: q(z | x) is a "
+                "mixture over classes there."
+            )
 
 
 @dataclass(frozen=True)
-class M2(GenerativeModel, name="m2"):
+class M2(ClassModel, name="m2"):
     """p(y) p(z) p(x | y, z) with q(y | x) q(z | x, y): a class y beside the latent vector [1]_.
 
     Where y is known, the bound is that on log p(x, y); where it is not, all classes are summed
@@ -58,12 +95,6 @@ class M2(GenerativeModel, name="m2"):
     activation: str = "silu"
     judge: Network | None = None
 
-    def __post_init__(self) -> None:
-        at_least(self.n_classes, 2, "M2: n_classes")
-        at_least(self.hidden_size, 1, "M2: hidden_size")
-        check_activation(self.activation)
-        check_class_prior("M2", self.class_prior, self.n_classes)
-
     def build(self, parts: "Assembly") -> LatentModule:
         """Return the module."""
         return ClassModule(parts, self)
@@ -79,16 +110,12 @@ class M2(GenerativeModel, name="m2"):
     def check(self, parts: "Assembly") -> None:
         """Refuse parts that cannot stand together."""
         super().check(parts)
-        reason = None
-        if parts.prior.name == "vamp":
-            reason = f"prior={parts.prior.name!r}: q(z | x) is a mixture over classes there"
         if not parts.posterior.has_density or parts.posterior.space == "one_hot":
-            reason = (
-                f"posterior={parts.posterior.name!r}: the bounds of the classes are compared, for "
-                "which q(z | x, y) needs a density on continuous z"
+            raise ParameterError(
+                f"model={self.name!r} does not go with posterior={parts.posterior.name!r}: the "
+                "bounds of the classes are compared, for which q(z | x, y) needs a density on "
+                "continuous z."
             )
-        if reason:
-            raise ParameterError(f"model={self.name!r} does not go with {reason}.")
 
 
 @dataclass(frozen=True)
@@ -116,13 +143,15 @@ class ClassEvidence(Evidence):
         return self.log_joint
 
 
-class ClassModule(ClassifyingModule):
-    """The wiring of M2."""
+class ClassConditionalModule(ClassifyingModule):
+    """A wiring with an encoder for q(y | x), and one for q(z | x, y) in a layer that sees both.
 
-    def __init__(self, spec: "Assembly", model: M2) -> None:
+    Subclasses say what z is.
+    """
+
+    def __init__(self, spec: "Assembly", model: ClassModel) -> None:
         super().__init__(spec)
         self.n_classes = model.n_classes
-        self.d = model.prior_latent(spec).width
         self.judge = (model.judge or spec.network).build_encoder(self.likelihood.input_shape)
         self.verdict = nn.Linear(self.judge.out_features, model.n_classes)
         nn.init.zeros_(self.verdict.weight)
@@ -130,10 +159,21 @@ class ClassModule(ClassifyingModule):
         self.from_features = nn.Linear(self.encoder.out_features, model.hidden_size)
         self.from_class = nn.Embedding(model.n_classes, model.hidden_size)
         self.activation = ACTIVATIONS[model.activation]()
-        self.posterior = spec.posterior.build(spec.n_components, model.hidden_size)
-        width = self.posterior.embedding_width(model.prior_latent(spec))
-        self.decoder = self._build_decoder(width + model.n_classes)
         self.class_logits = logits_of(model.class_prior, model.n_classes)
+
+    @abc.abstractmethod
+    def _laws(self, contexts: Tensor) -> Sequence[Distribution]:
+        """q(z | x, y) of each class for contexts (C, B, H), batch shape (B,)."""
+
+    @abc.abstractmethod
+    def _prior(self) -> Distribution:
+        """p(z), event shape (d,)."""
+
+    @abc.abstractmethod
+    def _of_pairs(
+        self, pairs: Batch, classes: Tensor, contexts: Tensor, n_samples: int, noise: rng.Noise
+    ) -> Evidence:
+        """Evidence of P rows, each with its class (P,), given what q is made of (P, H)."""
 
     def log_class(self, batch: Batch, noise: rng.Noise | None = None) -> Tensor:
         """Return log q(y | x), shape (B, C)."""
@@ -149,18 +189,19 @@ class ClassModule(ClassifyingModule):
 
     def infer(self, batch: Batch) -> "ClassPosterior":
         """q(z, y | x), batch shape (B,), event shape (d + C,); hidden cells are ignored."""
-        return ClassPosterior(
-            self.posterior, self._contexts(self._features(batch)), self.log_class(batch)
-        )
+        return self._mixture(self._contexts(self._features(batch)), self.log_class(batch))
 
     def prior_distribution(self) -> "ClassPrior":
         """p(z) p(y), event shape (d + C,)."""
-        return ClassPrior(self.prior(self.infer_prior_part), OneHot(self.class_logits[None]))
+        return ClassPrior(self._prior(), OneHot(self.class_logits[None]))
 
-    def generate(self, z: Tensor) -> Distribution:
-        """p(x | z, y) for [z, y] (..., d + C), batch shape (..., *event)."""
-        shown = self.posterior.embed(z[..., : self.d], None)
-        return self._emit(torch.cat([shown, z[..., self.d :]], -1))
+    def _mixture(self, contexts: Tensor, log_class: Tensor) -> "ClassPosterior":
+        return ClassPosterior(functools.partial(self._laws, contexts), self.d, log_class)
+
+    def _emit_of(self, shown: Tensor, classes: Tensor) -> Distribution:
+        """p(x | z, y) from what the decoder is to see of z (K, P, ·), for classes (P,)."""
+        code = F.one_hot(classes, self.n_classes).to(shown.dtype)
+        return self._emit(torch.cat([shown, code.expand(len(shown), *code.shape)], -1))
 
     def _contexts(self, features: Tensor) -> Tensor:
         """What q(z | x, y) is made of, for each class, (C, B, H)."""
@@ -178,21 +219,12 @@ class ClassModule(ClassifyingModule):
         """
         rows, classes = self.pairs(batch)  # (P,) each
         contexts = self._contexts(self._features(batch))
-        q: Distribution = self.posterior(contexts[classes, rows])
-        every = batch.y is None
-        z = distributions.draw(
-            q, (n_samples,), rng.Repeated(noise, self.n_classes) if every else noise
-        )  # (K, P, d)
-        code = F.one_hot(classes, self.n_classes).to(z.dtype)
-        shown = torch.cat([self.posterior.embed(z, q), code.expand(n_samples, *code.shape)], -1)
-        own = batch.rows(rows)
-        again = rng.Repeated(noise, self.n_classes) if every else noise
-        log_px = self._log_px(own, self._emit(shown), again)  # (K, P)
-        prior = self.prior(self.infer_prior_part)
-        log_pz, log_qz = prior.log_prob(z), q.log_prob(z)
-        kl = distributions.kl_per_dimension(q, prior)  # (P, g)
-        if kl is None:
-            kl = (log_qz - log_pz).mean(0).unsqueeze(-1)
+        own = contexts[classes, rows]
+        source = rng.Repeated(noise, self.n_classes) if batch.y is None else noise
+        # The classes of a single row are no sample that batch normalisation could learn from.
+        with running_statistics(self) if len(batch.x) == 1 else nullcontext():
+            pairs = self._of_pairs(batch.rows(rows), classes, own, n_samples, source)
+        kl = pairs.kl_rows[:, None] if pairs.kl is None else pairs.kl  # (P, g)
         log_q, log_p = self.log_class(batch), torch.log_softmax(self.class_logits, -1)
         is_known = known(batch)  # (B,)
         weight = log_q.exp()
@@ -209,19 +241,56 @@ class ClassModule(ClassifyingModule):
 
         # −log p(y), or KL(q(y | x) || p(y))
         of_class = (weight * (torch.where(is_known[:, None], 0.0, log_q) - log_p)).sum(-1)
-        joint = log_px + log_pz - log_qz + log_p[classes]
+        joint = pairs.log_w + log_p[classes]
         table = joint.new_full((n_samples, size, self.n_classes), -torch.inf)
         bound = joint.new_full((size, self.n_classes), -torch.inf)
         return ClassEvidence(
-            log_px=averaged(log_px),
-            log_pz=averaged(log_pz),
-            log_qz=averaged(log_qz) + of_class,
+            log_px=averaged(pairs.log_px),
+            log_pz=averaged(pairs.log_pz),
+            log_qz=averaged(pairs.log_qz) + of_class,
             kl=torch.cat([averaged(kl.T).T, of_class[:, None]], -1),
-            posterior=ClassPosterior(self.posterior, contexts, log_q),
+            posterior=self._mixture(contexts, log_q),
             log_joint=torch.logsumexp(
                 table.index_put((torch.arange(n_samples)[:, None], rows, classes), joint), -1
             ),
-            bound=bound.index_put((rows, classes), log_px.mean(0) - kl.sum(-1) + log_p[classes]),
+            bound=bound.index_put((rows, classes), pairs.elbo + log_p[classes]),
+        )
+
+
+class ClassModule(ClassConditionalModule):
+    """The wiring of M2."""
+
+    def __init__(self, spec: "Assembly", model: M2) -> None:
+        super().__init__(spec, model)
+        self.d = model.prior_latent(spec).width
+        self.posterior = spec.posterior.build(spec.n_components, model.hidden_size)
+        width = self.posterior.embedding_width(model.prior_latent(spec))
+        self.decoder = self._build_decoder(width + model.n_classes)
+
+    def _laws(self, contexts: Tensor) -> Sequence[Distribution]:
+        return [self.posterior(context) for context in contexts]
+
+    def _prior(self) -> Distribution:
+        p: Distribution = self.prior(self.infer_prior_part)
+        return p
+
+    def generate(self, z: Tensor) -> Distribution:
+        """p(x | z, y) for [z, y] (..., d + C), batch shape (..., *event)."""
+        shown = self.posterior.embed(z[..., : self.d], None)
+        return self._emit(torch.cat([shown, z[..., self.d :]], -1))
+
+    def _of_pairs(
+        self, pairs: Batch, classes: Tensor, contexts: Tensor, n_samples: int, noise: rng.Noise
+    ) -> Evidence:
+        q = self.posterior(contexts)
+        z = distributions.draw(q, (n_samples,), noise)  # (K, P, d)
+        p = self._emit_of(self.posterior.embed(z, q), classes)
+        prior = self._prior()
+        return Evidence(
+            log_px=self._log_px(pairs, p, noise),
+            log_pz=prior.log_prob(z),
+            log_qz=q.log_prob(z),
+            kl=distributions.kl_per_dimension(q, prior),
         )
 
 
@@ -230,21 +299,28 @@ class ClassPosterior(Distribution):
 
     Parameters
     ----------
-    posterior : PosteriorModule
-    contexts : Tensor, shape (C, B, H)
-        What it makes q(z | x, y) of.
+    laws : callable
+        Returns q(z | x, y) of each class. It is called when they are first asked for: training
+        often has no need of them.
+    d : int
+        Size of z.
     log_class : Tensor, shape (B, C)
         log q(y | x).
     """
 
     arg_constraints: dict[str, constraints.Constraint] = {}
 
-    def __init__(self, posterior: PosteriorModule, contexts: Tensor, log_class: Tensor) -> None:
-        self.laws = [posterior(context) for context in contexts]
-        self.log_class = log_class
-        self.d = self.laws[0].event_shape[0]
-        event = torch.Size([self.d + log_class.shape[-1]])
+    def __init__(
+        self, laws: Callable[[], Sequence[Distribution]], d: int, log_class: Tensor
+    ) -> None:
+        self._make, self.d, self.log_class = laws, d, log_class
+        event = torch.Size([d + log_class.shape[-1]])
         super().__init__(log_class.shape[:-1], event, validate_args=False)
+
+    @functools.cached_property
+    def laws(self) -> Sequence[Distribution]:
+        """q(z | x, y) of each class, batch shape (B,), event shape (d,)."""
+        return self._make()
 
     @property
     def mean(self) -> Tensor:
