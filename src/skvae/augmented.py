@@ -27,6 +27,7 @@ class Augmented(Source):
 
     def __init__(self, source: Source, augmentations: tuple[Augmentation, ...]) -> None:
         self.source, self.augmentations = source, augmentations
+        self.seed = source.seed
 
     def __len__(self) -> int:
         return len(self.source)

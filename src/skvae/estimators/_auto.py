@@ -66,7 +66,7 @@ class Images(Recipe):
 
     def fit(self, own: VAEClassifier, rows: InMemory, world: World) -> None:
         """Fit on rows with and without classes."""
-        from skvae.augmentation import Affine, Erase, Shift
+        from skvae.augmentation import Affine, Erase
         from skvae.estimators._fit_rows import InMemory
         from skvae.objectives import Consistency, Discriminative, Supervised
 
@@ -76,7 +76,8 @@ class Images(Recipe):
         own._start(rows)
         strong = (Affine(shift=0.0), Erase())
         judging = Discriminative() + Supervised(1.0) + Consistency(weak=(), strong=strong)
-        own._train(rows, world, objective=judging, augment=(Shift(2),), stage="judge")
+        weak = (Affine(degrees=0.0, scale=0.0, shear=0.0, shift=0.07),)
+        own._train(rows, world, objective=judging, augment=weak, stage="judge")
         judge = own._core.judge()
         for parameter in judge:
             parameter.requires_grad_(False)
