@@ -17,7 +17,7 @@ from skvae import distributions, rng
 from skvae.evidence import Batch
 from skvae.latent import Space
 from skvae.likelihoods import Gaussian, Likelihood
-from skvae.models import M2, Assembly
+from skvae.models import M2, Assembly, ClassModule
 from skvae.networks import MLP, Network, SequenceNetwork
 from skvae.objectives import ELBO, Objective
 from skvae.penalties import Penalty
@@ -225,12 +225,20 @@ def check_objective(spec: Objective) -> None:
 def check_penalty(spec: Penalty) -> None:
     """Check a penalty on a small model, next to the ELBO."""
     _check_spec(spec)
-    check_objective(ELBO() + spec)
-    parts = Assembly((4,), 2, Gaussian(), Diagonal(), Standard(), MLP((5,)))
-    batch = Batch(torch.randn(6, 4, generator=rng.generator(0), dtype=torch.float64))
     if spec.of_classes:
-        parts, batch = parts.replace(model=M2()), replace(batch, y=torch.arange(6) % 3 - 1)
+        parts = Assembly((1, 4, 4), 2, Gaussian(), Diagonal(), Standard(), MLP((5,)), M2())
+        batch = Batch(torch.randn(6, 1, 4, 4, generator=rng.generator(0), dtype=torch.float64))
+        batch = replace(batch, y=torch.arange(6) % 3 - 1)
+    else:
+        check_objective(ELBO() + spec)
+        parts = Assembly((4,), 2, Gaussian(), Diagonal(), Standard(), MLP((5,)))
+        batch = Batch(torch.randn(6, 4, generator=rng.generator(0), dtype=torch.float64))
     module = parts.build(0).double()
+    if isinstance(module, ClassModule):  # it must say something of classes
+        with torch.no_grad():
+            module.verdict.weight.copy_(
+                9 * torch.randn(module.verdict.weight.shape, generator=rng.generator(3))
+            )
     evidence = module.evidence(batch, 3, rng.Sequential(rng.generator(1)))
     with rng.isolated(0):
         running = spec.start(module.spec.latent.width)

@@ -43,18 +43,19 @@ def judge_of(event_shape: tuple[int, ...]) -> Network | None:
 
 
 class Auto(Recipe):
-    """Images: M2 whose q(y | x) learns from changed images. Other rows: M1."""
+    """M2 that begins with labels along a graph; q(y | x) of images learns from changed ones."""
 
     def fit(self, own: VAEClassifier, rows: InMemory, world: World) -> None:
         """Fit on rows with and without classes."""
-        recipe: Recipe = Features()
-        own.choice_ = "model='m1': labels that spread along a graph of posterior means."
-        if judge_of(own.event_shape_) is not None:
+        begun = "It began with labels that spread along a graph of the posterior means of a VAE"
+        if judge_of(own.event_shape_) is None:
+            recipe: Recipe = EndToEnd(SURE)
+            own.choice_ = f"model='m2', pseudo_labels={SURE}. {begun}."
+        else:
             recipe = Images()
             own.choice_ = (
-                "model='m2' with a convolutional q(y | x). It began with the labels that spread "
-                "along a graph of posterior means, and learned to say the same of shifted, "
-                "turned, stretched and partly erased images."
+                f"model='m2' with a convolutional q(y | x). {begun}, and learned to say the same "
+                "of moved, turned, stretched and partly erased images."
             )
         if own.verbose and world.is_main:
             sys.stderr.write(f"{type(own).__name__}: {own.choice_}\n")

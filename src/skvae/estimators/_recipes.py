@@ -33,13 +33,18 @@ class Recipe(ABC):
 
 
 class EndToEnd(Recipe):
-    """One model, trained at once."""
+    """One model, trained at once; ``pseudo_labels`` are as the classifier's if not given."""
+
+    def __init__(self, pseudo_labels: float | None = None) -> None:
+        self.pseudo_labels = pseudo_labels
 
     def fit(self, own: VAEClassifier, rows: InMemory, world: World) -> None:
         """Fit on rows with and without classes."""
         own._spreading = None
-        if own.pseudo_labels:
-            rows = guessed(rows, spread(below(own, rows, world), rows, own), own.pseudo_labels)
+        share = own.pseudo_labels if self.pseudo_labels is None else self.pseudo_labels
+        assert rows.y is not None
+        if share and (rows.y == UNKNOWN).any():
+            rows = guessed(rows, spread(below(own, rows, world), rows, own), share)
         own._start(rows)
         own._train(rows, world)
 
