@@ -3,10 +3,14 @@
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.semi_supervised import LabelSpreading
 
-from skvae import files
-from skvae.estimators.classifier import VAEClassifier
-from skvae.exceptions import DataError
+from skvae import VAE, VAEClassifier, files, load, serialization
+from skvae.estimators._fit_rows import InMemory
+from skvae.estimators._recipes import guessed
+from skvae.estimators._spreading import Spreading
+from skvae.exceptions import DataError, ModelFileError, ParameterError
 from skvae.few_labels import draw_labels
 
 SMALL = {"likelihood": "bernoulli", "hidden_layer_sizes": (64,), "random_state": 0}
@@ -104,3 +108,141 @@ def test_all_labels_and_bad_ones(labelled, tmp_path):
     np.save(tmp_path / "rows.npy", X)
     with pytest.raises(DataError, match="in memory"):
         full.fit(files.open_rows(tmp_path / "rows.npy"), truth)
+
+
+# -- the other models ----
+
+
+def small(model, **kw):
+    return VAEClassifier(
+        8, model=model, **({"max_epochs": 15, "learning_rate": 0.005} | SMALL | kw)
+    )
+
+
+@pytest.mark.parametrize("model", ["m1", "m2", "m1+m2", "ladder", "auto"])
+def test_every_model_learns_and_is_kept(model, labelled, tmp_path):
+    X, truth, y = labelled
+    more = {"pseudo_labels": 0.7, "alpha": 1.0} if model == "m1+m2" else {}
+    classifier = small(model, **more).fit(X, y)
+    unknown = y == -1
+    assert classifier.score(X[unknown], truth[unknown]) > 0.75
+    p = classifier.predict_proba(X[:20])
+    assert p.sum(1) == pytest.approx(1, abs=1e-5)
+    assert np.isfinite(classifier.score_samples(X[:5])).all()
+    Z = classifier.transform(X[:5])
+    assert classifier.get_feature_names_out().shape == (Z.shape[1],)
+    assert classifier.inverse_transform(Z).shape == (5, 64)
+    assert classifier.sample(3, random_state=0).shape == (3, 64)
+    holes = X[:5].copy()
+    holes[:, 20:24] = np.nan
+    filled = classifier.impute(holes)
+    assert np.isfinite(filled).all()
+    np.testing.assert_allclose(filled[:, :20], X[:5, :20])
+    classifier.save(tmp_path / "c.safetensors")
+    again = load(tmp_path / "c.safetensors")
+    np.testing.assert_array_equal(again.predict_proba(X[:20]), p)
+    np.testing.assert_array_equal(again.classes_, classifier.classes_)
+    if model != "m1":
+        np.testing.assert_array_equal(
+            again.sample(3, y=4, random_state=1), classifier.sample(3, y=4, random_state=1)
+        )
+
+
+def test_labels_of_any_type_come_back_from_a_file(labelled, tmp_path):
+    X, _, y = labelled
+    names = np.array(
+        ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+    )
+    words = np.where(y >= 0, names[y], None).astype(object)
+    classifier = small("m1").fit(X, words)
+    classifier.save(tmp_path / "c.safetensors")
+    again = load(tmp_path / "c.safetensors")
+    assert again.classes_.tolist() == sorted(names)
+    assert set(again.predict(X[:50])) <= set(names)
+
+
+def test_m1_takes_any_classifier_and_says_what_it_cannot(labelled, tmp_path):
+    X, truth, y = labelled
+    base = VAE(8, max_epochs=15, learning_rate=0.005, **SMALL).fit(X)
+    before = {k: v.clone() for k, v in base._core.module.state_dict().items()}
+    classifier = small("m1", base=base, classifier=LogisticRegression(max_iter=500)).fit(X, y)
+    assert classifier.base_ is base
+    known = y >= 0
+    direct = LogisticRegression(max_iter=500).fit(base.transform(X[known]), y[known])
+    np.testing.assert_allclose(
+        classifier.predict_proba(X[:30]), direct.predict_proba(base.transform(X[:30])), atol=1e-6
+    )
+    assert not hasattr(classifier.classifier, "coef_")  # a copy was fitted
+    assert all((v == before[k]).all() for k, v in base._core.module.state_dict().items())
+    with pytest.raises(ParameterError, match="LogisticRegression has no form that is safe"):
+        classifier.save(tmp_path / "c.safetensors")
+    for call in (lambda: classifier.sample(2, y=3), lambda: classifier.analogies(X[:2])):
+        with pytest.raises(ParameterError, match="without regard to classes"):
+            call()
+    # one that knows what −1 means is given all rows
+    spread = small("m1", base=base, classifier=LabelSpreading("rbf", gamma=2.0)).fit(X, y)
+    assert len(spread.classifier_.transduction_) == len(X)
+    assert spread.score(X[~known], truth[~known]) > 0.75
+    assert spread.predict_proba(X[:5]).shape == (5, 10)
+
+
+def test_a_base_must_fit_and_an_unfitted_one_is_copied(labelled):
+    X, _, y = labelled
+    other = VAE(2, max_epochs=1, **SMALL).fit(X[:, :32])
+    with pytest.raises(DataError, match="base was fitted to rows of shape"):
+        small("m1", base=other).fit(X, y)
+    fresh = VAE(3, max_epochs=2, **SMALL)
+    classifier = small("m1", base=fresh).fit(X, y)
+    assert not hasattr(fresh, "_core")
+    assert classifier.transform(X[:2]).shape == (2, 3)
+
+
+def test_what_auto_does_is_said(labelled, capsys):
+    X, _, y = labelled
+    flat = small("auto", max_epochs=2, verbose=1).fit(X, y)
+    assert flat.choice_.startswith("model='m2', pseudo_labels=0.7")
+    assert flat.choice_ in capsys.readouterr().err
+    images = small("auto", max_epochs=6, event_shape=(1, 8, 8)).fit(X, y)
+    assert "convolutional" in images.choice_
+    kinds = {type(m).__name__ for m in images._core.module.judge.modules()}
+    assert "Conv2d" in kinds
+    assert "Conv2d" not in {type(m).__name__ for m in images._core.module.encoder.modules()}
+    assert all(p.requires_grad for p in images._core.judge())
+    assert images.score(X[y == -1], labelled[1][y == -1]) > 0.6
+
+
+def test_guesses_are_the_surest_and_all_labels(labelled):
+    X, truth, y = labelled
+    spreading = Spreading.fit(X, y.astype(np.int64), 10)
+    rows = guessed(InMemory(X, 0, y.astype(np.int64)), spreading, 0.6)
+    known = y >= 0
+    assert (rows.guess[known] == y[known]).all()
+    share = np.mean(rows.guess >= 0)
+    assert 0.59 < share < 0.72
+    sure = (rows.guess >= 0) & ~known
+    every = spreading.shares.argmax(1)
+    assert (rows.guess[sure] == every[sure]).all()
+    assert np.mean(rows.guess[sure] == truth[sure]) > np.mean(every[~known] == truth[~known])
+    assert (rows.y == y).all()
+    part = rows.subset(np.arange(50)[::-1])
+    assert (part.guess == rows.guess[:50][::-1]).all()
+
+
+def test_files_that_do_not_fit_are_refused(labelled, tmp_path):
+    X, _, y = labelled
+    small("m1", max_epochs=1).fit(X, y).save(tmp_path / "c.safetensors")
+    manifest, tensors = serialization.read(tmp_path / "c.safetensors")
+    own = {k: manifest[k] for k in manifest if k not in ("tensors",)}
+    wrong = [
+        ({"classes": [1, 2]}, {}),
+        ({"kind_of_classes": "|O"}, {}),
+        ({"classes": [[0, 1], [2, 3]]}, {}),
+        ({}, {"spreading.Z": tensors["spreading.Z"][:, :3].contiguous()}),
+        ({}, {"spreading.shares": -tensors["spreading.shares"]}),
+        ({}, {"spreading.shares": tensors["spreading.shares"].double()}),
+    ]
+    for i, (said, held) in enumerate(wrong):
+        path = tmp_path / f"{i}.safetensors"
+        serialization.write(path, own | said, tensors | held)
+        with pytest.raises(ModelFileError):
+            load(path)
