@@ -57,13 +57,11 @@ ROWS = {
         "max_epochs": 20,
         "pseudo_labels": 0.7,
     },
-    "m1+m2": {"model": "m1+m2", "pseudo_labels": 0.8, "alpha": 1.0, "max_epochs": 60},
-    "adgm": {"model": "adgm", "n_components": 100, "max_epochs": 60, "pseudo_labels": 0.7},
-    "sdgm": {"model": "sdgm", "n_components": 100, "max_epochs": 60, "pseudo_labels": 0.7},
+    "m1+m2": {"model": "m1+m2", "pseudo_labels": 1.0, "alpha": 1.0, "max_epochs": 30},
     "ladder": {"model": "ladder", "n_components": 50, "max_epochs": 60, "pseudo_labels": 0.7},
     "auto": {"model": "auto", "max_epochs": 30},
 }
-ON_BASE = ("m1", "m1, SVC", "m2, pseudo-labels", "m1+m2", "adgm", "sdgm", "ladder", "auto")
+ON_BASE = ("m1", "m1, SVC", "m2, pseudo-labels", "m1+m2", "ladder", "auto")
 
 
 def images(data, n=None):

@@ -9,22 +9,26 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils import estimator_checks
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from skvae import VAE, VAEImputer, VAERegressor
+from skvae import VAE, VAEClassifier, VAEImputer, VAERegressor
 
 SMALL = {"max_epochs": 2, "hidden_layer_sizes": (8,), "random_state": 0}
+
+LEARNED = {
+    "n_components": 2,
+    "hidden_layer_sizes": (16,),
+    "max_epochs": 60,
+    "learning_rate": 0.02,
+    "batch_size": 32,
+    "random_state": 0,
+}
 
 ESTIMATORS = [
     VAE(n_components=2, **SMALL),
     VAE(n_components=2, likelihood="mse", early_stopping=False, **SMALL),
     VAEImputer(n_components=2, n_samples=20, max_samples=40, **SMALL),
-    VAERegressor(
-        n_components=2,
-        hidden_layer_sizes=(16,),
-        max_epochs=60,
-        learning_rate=0.02,
-        batch_size=32,
-        random_state=0,
-    ),
+    VAERegressor(**LEARNED),
+    VAEClassifier(**LEARNED),
+    VAEClassifier(model="m1", **LEARNED),
 ]
 
 
@@ -58,7 +62,11 @@ OWN_CHECKS = [
 @pytest.mark.filterwarnings("ignore:X does not have valid feature names:UserWarning")
 @pytest.mark.filterwarnings("ignore:X has feature names, but:UserWarning")
 @pytest.mark.parametrize("check", OWN_CHECKS, ids=lambda check: check.__name__)
-@pytest.mark.parametrize("estimator", [ESTIMATORS[0], ESTIMATORS[2]], ids=["VAE", "VAEImputer"])
+@pytest.mark.parametrize(
+    "estimator",
+    [ESTIMATORS[0], ESTIMATORS[2], ESTIMATORS[4]],
+    ids=["VAE", "VAEImputer", "VAEClassifier"],
+)
 def test_checks_that_scikit_learn_runs_on_itself(estimator, check):
     check(type(estimator).__name__, clone(estimator))  # raises on failure
 

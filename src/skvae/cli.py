@@ -38,6 +38,8 @@ EXAMPLES = """Examples:
   skvae fit photos/ -o model.safetensors --image-size 64 64 --divide-by 255
   skvae transform model.safetensors table.csv > latent.csv
   skvae sample model.safetensors -n 100 -o new.csv
+  skvae fit mnist --labels 100 -o few.safetensors
+  skvae predict few.safetensors mnist:test -o classes.csv
   skvae impute holes.csv -o full.csv --save-model imputer.safetensors
   skvae impute imputer.safetensors new.csv -o drawn.csv --n-imputations 20
   skvae score model.safetensors held-out.csv --json
@@ -51,8 +53,9 @@ and .npy files may be larger than memory. Results go to standard output or to
 """
 
 COMMANDS = {
-    "fit": "Train a model on DATA and save it.",
+    "fit": "Train a model on DATA and save it; with --labels or --target, one of classes.",
     "transform": "Encode DATA: posterior means, one row of latent coordinates per row.",
+    "predict": "Say the class of each row of DATA, or its target.",
     "sample": "Draw new rows from a model.",
     "impute": "Fill in the missing cells of DATA, a table with columns of any kind.",
     "score": "Held-out log-likelihood of DATA, in nats per row.",

@@ -11,6 +11,7 @@ import numpy as np
 from cyclopts import Parameter
 
 from skvae import files
+from skvae._labelled import ClassOptions
 from skvae._options import (
     Data,
     DivideBy,
@@ -26,7 +27,7 @@ from skvae._options import (
     print_text,
     with_estimator_flags,
 )
-from skvae.estimators import VAE, VAEImputer, load
+from skvae.estimators import VAE, VAEClassifier, VAEImputer, load
 from skvae.estimators._base import to_json
 from skvae.evaluation import LikelihoodReport
 from skvae.exceptions import ParameterError
@@ -34,7 +35,7 @@ from skvae.exceptions import ParameterError
 if TYPE_CHECKING:
     from skvae.distributed import World
 
-__all__ = ["demo", "fit", "info", "sample", "score", "transform"]
+__all__ = ["demo", "fit", "info", "predict", "sample", "score", "transform"]
 
 
 @with_estimator_flags(VAE)
@@ -50,17 +51,18 @@ def fit(
         bool, Parameter(negative=(), help="Go on from the state in --checkpoint, if there is one.")
     ] = False,
     images: ImageOptions = ImageOptions(),
+    classes: ClassOptions = ClassOptions(),
     options: Options = Options(),
     **parameters: Any,
 ) -> None:
-    """Train a model on DATA and save it."""
+    """Train a model on DATA and save it; with --labels or --target, one of classes."""
     from skvae.distributed import joined
 
     with joined() as world:
         if not world.is_main:
             options = replace(options, quiet=True, json=False)
         load = functools.partial(load_data, data, divide_by, options, images)
-        _fit(world, load, data, output, resume, options, parameters)
+        _fit(world, load, data, output, resume, classes, options, parameters)
 
 
 def _fit(
@@ -69,12 +71,18 @@ def _fit(
     data: str,
     output: Path,
     resume: bool,
+    classes: ClassOptions,
     options: Options,
     parameters: dict[str, Any],
 ) -> None:
     world.from_main(lambda: check_target(output, options.force))
     world.from_main(lambda: _check_resume(parameters.get("checkpoint"), resume))
     X, event_shape = load()
+    estimator: type[VAE] = VAEClassifier if classes.asked_for else VAE
+    y = None
+    if classes.asked_for:
+        X, y = classes.separate(data, X, parameters.get("random_state"), options)
+        parameters |= classes.parameters()
     if event_shape is not None and parameters.get("channels_last"):
         event_shape = (*event_shape[1:], event_shape[0])  # of one channel, so the cells are alike
     if parameters.get("event_shape") is None:
@@ -83,7 +91,7 @@ def _fit(
         parameters["verbose"] = max(1, parameters.get("verbose", 0))
     options.say(f"training on {described(X)}")
     start = time.perf_counter()
-    vae = VAE(**parameters).fit(X)
+    vae = estimator(**parameters).fit(X, y)
     world.from_main(lambda: vae.save(output, overwrite=options.force))
     seconds = time.perf_counter() - start
     last = vae.history_[-1] if len(vae.history_) else {}
@@ -98,7 +106,7 @@ def _fit(
     size = output.stat().st_size / 1e6
     options.say(
         f"saved {output} ({size:.1f} MB, {vae.likelihood_.name} likelihood, {vae.n_iter_} epochs, "
-        f"{seconds:.0f} s); next: skvae transform {output} {data}",
+        f"{seconds:.0f} s); next: skvae {'transform' if y is None else 'predict'} {output} {data}",
     )
 
 
@@ -122,6 +130,42 @@ def transform(
         options.deliver(vae.transform(X), names)
 
 
+def predict(
+    model: Model,
+    data: Data,
+    /,
+    *,
+    probabilities: Annotated[
+        bool, Parameter(negative=(), help="Print q(y | x) of each class instead.")
+    ] = False,
+    divide_by: DivideBy = 1.0,
+    images: ImageOptions = ImageOptions(),
+    options: ResultOptions = ResultOptions(),
+) -> None:
+    """Say the class of each row of DATA, or its target."""
+    check_target(options.output, options.force)
+    estimator = load(model)
+    if not hasattr(estimator, "predict"):
+        raise ParameterError(
+            f"{model} is a {type(estimator).__name__}, which predicts nothing. Train one that "
+            "does, for example with: skvae fit DATA --target COLUMN -o MODEL"
+        )
+    classes = getattr(estimator, "classes_", None)
+    if probabilities and classes is None:
+        raise ParameterError(f"{model} predicts numbers; --probabilities is for classes.")
+    X, _ = load_data(data, divide_by, options, images)
+    if probabilities and classes is not None:
+        options.deliver(estimator.predict_proba(X), [str(c) for c in classes])
+        return
+    said = np.asarray(estimator.predict(X))
+    said = said[:, None] if said.ndim == 1 else said
+    if said.dtype.kind in "biuf":
+        names = ["class"] if classes is not None else [f"y{i}" for i in range(said.shape[1])]
+        options.deliver(said, names)
+    else:
+        options.deliver_sequences([str(row[0]) for row in said])
+
+
 def sample(
     model: Model,
     /,
@@ -131,17 +175,34 @@ def sample(
         Literal["draw", "mean"],
         Parameter(help="draw: from p(x | z); mean: E[x | z], as pictures usually show."),
     ] = "draw",
+    of_class: Annotated[
+        str | None, Parameter(help="Rows of this class alone, from a model that knows classes.")
+    ] = None,
     random_state: Annotated[int | None, Parameter(help="Seed.")] = None,
     options: ResultOptions = ResultOptions(),
 ) -> None:
     """Draw new rows from a model."""
     check_target(options.output, options.force)
     vae = load(model)
-    rows = vae.sample(n_samples, kind=kind, random_state=random_state)
+    more = {} if of_class is None else {"y": _class_called(of_class, vae, model)}
+    rows = vae.sample(n_samples, kind=kind, random_state=random_state, **more)
     if isinstance(rows, list):
         options.deliver_sequences(rows)
     else:
         options.deliver(np.asarray(rows), columns_of(vae))
+
+
+def _class_called(name: str, estimator: Any, model: Path) -> Any:
+    """Return the class of this name."""
+    classes = getattr(estimator, "classes_", None)
+    if classes is None:
+        raise ParameterError(f"{model} knows no classes, so --of-class makes no sense.")
+    found = [c for c in classes.tolist() if str(c) == name]
+    if not found:
+        raise ParameterError(
+            f"--of-class {name}: the classes of {model} are {', '.join(map(str, classes[:20]))}."
+        )
+    return found[0]
 
 
 def score(

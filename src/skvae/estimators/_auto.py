@@ -17,6 +17,7 @@ from skvae.estimators._recipes import (
     guessed,
     spread,
 )
+from skvae.estimators._spreading import held_out_accuracy
 from skvae.exceptions import ParameterError
 
 if TYPE_CHECKING:
@@ -48,15 +49,30 @@ class Auto(Recipe):
     def fit(self, own: VAEClassifier, rows: InMemory, world: World) -> None:
         """Fit on rows with and without classes."""
         begun = "It began with labels that spread along a graph of the posterior means of a VAE"
+        recipe: Recipe = Images()
+        own.choice_ = (
+            f"model='m2' with a convolutional q(y | x). {begun}, and learned to say the same of "
+            "moved, turned, stretched and partly erased images."
+        )
         if judge_of(own.event_shape_) is None:
-            recipe: Recipe = EndToEnd(SURE)
-            own.choice_ = f"model='m2', pseudo_labels={SURE}. {begun}."
-        else:
-            recipe = Images()
+            base = below(own, rows, world)
+            assert rows.y is not None
+            Z = base._core.posterior_mean(rows.X)
+            found = held_out_accuracy(Z, rows.y, len(own.classes_))
+            clusters = found is None or found[0] >= found[1]
+            recipe = EndToEnd(SURE if clusters else 0.0, base)
             own.choice_ = (
-                f"model='m2' with a convolutional q(y | x). {begun}, and learned to say the same "
-                "of moved, turned, stretched and partly erased images."
+                f"model='m2', pseudo_labels={SURE}. {begun}"
+                if clusters
+                else "model='m2'. It did "
+                "not begin with labels that spread along a graph of the posterior means of a VAE"
             )
+            if found is not None:
+                own.choice_ += (
+                    f": of labels that were held out, these find {found[0]:.0%}, and a logistic "
+                    f"regression {found[1]:.0%}"
+                )
+            own.choice_ += "."
         if own.verbose and world.is_main:
             sys.stderr.write(f"{type(own).__name__}: {own.choice_}\n")
         recipe.fit(own, rows, world)
@@ -98,8 +114,6 @@ RECIPES: dict[str, type[Recipe]] = {
     "m1": Features,
     "m2": EndToEnd,
     "m1+m2": Stack,
-    "adgm": EndToEnd,
-    "sdgm": EndToEnd,
     "ladder": EndToEnd,
 }
 

@@ -33,10 +33,18 @@ class Recipe(ABC):
 
 
 class EndToEnd(Recipe):
-    """One model, trained at once; ``pseudo_labels`` are as the classifier's if not given."""
+    """One model, trained at once.
 
-    def __init__(self, pseudo_labels: float | None = None) -> None:
-        self.pseudo_labels = pseudo_labels
+    Parameters
+    ----------
+    pseudo_labels : float or None
+        As the classifier's; None is that.
+    base : VAE or None
+        The VAE below, where it is there already.
+    """
+
+    def __init__(self, pseudo_labels: float | None = None, base: VAE | None = None) -> None:
+        self.pseudo_labels, self.base = pseudo_labels, base
 
     def fit(self, own: VAEClassifier, rows: InMemory, world: World) -> None:
         """Fit on rows with and without classes."""
@@ -44,7 +52,7 @@ class EndToEnd(Recipe):
         share = own.pseudo_labels if self.pseudo_labels is None else self.pseudo_labels
         assert rows.y is not None
         if share and (rows.y == UNKNOWN).any():
-            rows = guessed(rows, spread(below(own, rows, world), rows, own), share)
+            rows = guessed(rows, spread(self.base or below(own, rows, world), rows, own), share)
         own._start(rows)
         own._train(rows, world)
 

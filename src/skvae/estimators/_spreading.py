@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from skvae.estimators._labels import UNKNOWN
 from skvae.graphs import N_NEIGHBORS, Neighbors, mutual
 
-__all__ = ["Spreading"]
+__all__ = ["Spreading", "held_out_accuracy"]
 
 Array = NDArray[Any]
 
@@ -40,13 +40,15 @@ class Spreading:
     shares: Array
 
     @classmethod
-    def fit(cls, Z: Array, codes: NDArray[np.int64], n_classes: int) -> Self:
+    def fit(cls, Z: Array, codes: NDArray[np.int64], n_classes: int, graph: Any = None) -> Self:
         """Spread labels over rows Z (n, d) from those with a class.
 
         Parameters
         ----------
         codes : shape (n,)
             Numbers of classes, −1 for unknown.
+        graph : sparse matrix, shape (n, n), or None
+            That of `graphs.mutual`, where it is there already.
         """
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.semi_supervised import LabelSpreading
@@ -55,7 +57,7 @@ class Spreading:
         known = codes != UNKNOWN
         if len(Z) <= N_NEIGHBORS or known.all():
             return cls(Z[known], np.eye(n_classes, dtype=np.float32)[codes[known]])
-        graph = mutual(Neighbors(Z))
+        graph = mutual(Neighbors(Z)) if graph is None else graph
         model = LabelSpreading(kernel=lambda *_: graph, alpha=ALPHA, max_iter=MAX_ITER)
         with warnings.catch_warnings(), np.errstate(invalid="ignore"):
             # The ranking of the classes settles long before the sum of all changes is below tol.
@@ -74,3 +76,36 @@ class Spreading:
         p = self.shares[nearest].mean(1, dtype=np.float64)
         p = (1 - FLOOR * p.shape[1]) * p + FLOOR
         return np.asarray(np.log(p), Z.dtype)
+
+
+def held_out_accuracy(
+    Z: Array, codes: NDArray[np.int64], n_classes: int, n_folds: int = 5
+) -> tuple[float, float] | None:
+    """Share of labels that are found again from the others: by spreading, and by regression.
+
+    The regression is a logistic one of Z; where it is better, classes are no clusters. None where
+    a class has but one label.
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.preprocessing import StandardScaler
+
+    known = np.flatnonzero(codes != UNKNOWN)
+    if np.bincount(codes[known], minlength=n_classes).min() < 2 or len(Z) <= N_NEIGHBORS:
+        return None
+    graph = mutual(Neighbors(np.ascontiguousarray(Z, np.float32)))
+    order = known[np.argsort(codes[known], kind="stable")]
+    fold = np.arange(len(order)) % n_folds  # takes turns within each class
+    standard = StandardScaler().fit_transform(Z)
+    right = np.zeros(2)
+    for i in range(n_folds):
+        held, kept = order[fold == i], order[fold != i]
+        part = np.full_like(codes, UNKNOWN)
+        part[kept] = codes[kept]
+        spread = Spreading.fit(Z, part, n_classes, graph).shares[held].argmax(1)
+        regression = LogisticRegression(max_iter=1000).fit(standard[kept], codes[kept])
+        right += [
+            (spread == codes[held]).sum(),
+            (regression.predict(standard[held]) == codes[held]).sum(),
+        ]
+    by_spreading, by_regression = right / len(order)
+    return float(by_spreading), float(by_regression)

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["VAEClassifier"]
 
-Model = Literal["auto", "m1", "m2", "m1+m2", "adgm", "sdgm", "ladder"] | Spec
+Model = Literal["auto", "m1", "m2", "m1+m2", "ladder"] | Spec
 
 
 class VAEClassifier(ClassifierMixin, VAE):  # type: ignore[misc]
@@ -46,22 +46,21 @@ class VAEClassifier(ClassifierMixin, VAE):  # type: ignore[misc]
     ----------
     n_components : int, default=50
         Number of latent dimensions beside the class.
-    model : {"auto", "m1", "m2", "m1+m2", "adgm", "sdgm", "ladder"} or spec, default="auto"
+    model : {"auto", "m1", "m2", "m1+m2", "ladder"} or spec, default="auto"
         How rows and classes hang together:
 
         - ``"auto"``: what works best by default; ``choice_`` says what that is.
         - ``"m1"``: a VAE of all rows, and ``classifier`` on its posterior means [1]_.
         - ``"m2"``: p(y) p(z) p(x | y, z) [1]_.
         - ``"m1+m2"``: M2 of the latent vectors of a VAE of all rows [1]_.
-        - ``"adgm"``, ``"sdgm"``: M2 with an auxiliary variable, and with that in the decoder [2]_.
-        - ``"ladder"``: M2 with the several latent vectors of a ladder [3]_.
+        - ``"ladder"``: M2 with the several latent vectors of a ladder [2]_.
     alpha : float, default=0.1
         Weight of the mean of −log q(y | x) over the labelled rows, beside the mean of the bound
         over all. The paper's α, which is multiplied by the number of rows there.
     pseudo_labels : float, default=0
         Share of the rows, from 0 to 1, whose class is first taken to be what labels make of it
         that spread along a graph of nearest neighbours among the posterior means of a VAE of all
-        rows [4]_: the surest ones, for half of the epochs. 0 is the papers' own way.
+        rows [3]_: the surest ones, for half of the epochs. 0 is the papers' own way.
     class_prior : {"labelled", "uniform", "learned"} or array of shape (n_classes,)
         p(y): as often as in the labelled rows, where one more of each is counted; all alike;
         learned from all rows; or given, in the order of ``classes_``.
@@ -96,9 +95,8 @@ n_iter_no_change, tol, precision, device, checkpoint, random_state, verbose
     ----------
     .. [1] Kingma et al., "Semi-supervised Learning with Deep Generative Models", 2014,
        arXiv:1406.5298
-    .. [2] Maaløe et al., "Auxiliary Deep Generative Models", 2016, arXiv:1602.05473
-    .. [3] Sønderby et al., "Ladder Variational Autoencoders", 2016, arXiv:1602.02282
-    .. [4] Zhou et al., "Learning with Local and Global Consistency", 2003
+    .. [2] Sønderby et al., "Ladder Variational Autoencoders", 2016, arXiv:1602.02282
+    .. [3] Zhou et al., "Learning with Local and Global Consistency", 2003
 
     Examples
     --------
