@@ -16,7 +16,7 @@ from skvae.importance import log_marginal
 from skvae.likelihoods import Bernoulli, Gaussian
 from skvae.models import M2, Assembly
 from skvae.networks import MLP
-from skvae.objectives import ELBO, IWAE
+from skvae.objectives import ELBO, IWAE, Supervised
 
 C, D, WIDTH = 3, 2, 5
 
@@ -163,6 +163,26 @@ def test_hidden_cells_never_matter():
     )
     torch.testing.assert_close(one.elbo, two.elbo)
     assert torch.isfinite(two.elbo).all()
+
+
+def test_copies_without_their_class_add_their_own_terms_and_nothing_else():
+    """The weight of −log q(y | x) is that of a mean over labelled rows, however many others."""
+    module, x, y, silent = built(), rows(), labels(0, -1, 2, -1, 1, 1), Silent()
+    objective = ELBO() + Supervised(3.0)
+
+    def loss(x, y):
+        return objective(module, Batch(x, y=y), step=0, noise=silent).loss
+
+    alone, supervised = (
+        loss(x, y),
+        3.0 * torch.nn.functional.nll_loss(module.log_class(Batch(x[y >= 0])), y[y >= 0]),
+    )
+    unlabelled = -module.evidence(Batch(x), 1, silent).elbo  # what a copy adds, one by one
+    for times in (1, 4):
+        copies = torch.cat([x, x.repeat(times, 1)])
+        unknown = torch.cat([y, torch.full((6 * times,), -1)])
+        bounds = (6 * (alone - supervised) + times * unlabelled.sum()) / (6 + 6 * times)
+        torch.testing.assert_close(loss(copies, unknown), bounds + supervised)
 
 
 # -- the likelihood ----
