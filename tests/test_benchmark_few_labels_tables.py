@@ -147,6 +147,22 @@ def test_a_method_that_fails_leaves_a_line_and_does_not_stop_the_others(data, tm
     assert "- t, 0.01, logistic, 0: ValueError: no fit" in bench.report(found)
 
 
+def test_sharing_the_vae_below_changes_no_result(data):
+    def short(name):
+        return lambda seed: bench.METHODS[name](seed).set_params(max_epochs=2)
+
+    methods = {name: short(name) for name in bench.OURS}
+    bases = bench.Bases()
+    for name in methods:
+        for share in bench.SHARES:
+            cell = {"table": "t", "share": share, "method": name, "seed": 1}
+            alone, sharing = (bench.compute(cell, data, methods, b) for b in (None, bases))
+            assert alone["status"] == "done"
+            for measure in bench.MEASURES:
+                assert alone[measure] == sharing[measure]
+    assert len(bases._fitted) == 1
+
+
 def test_every_method_can_be_made():
     for make in (bench.METHODS | bench.QUICK_METHODS).values():
         model = make(4)
