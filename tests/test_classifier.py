@@ -200,7 +200,8 @@ def test_a_base_must_fit_and_an_unfitted_one_is_copied(labelled):
 def test_what_auto_does_is_said(labelled, capsys):
     X, _, y = labelled
     flat = small("auto", max_epochs=2, verbose=1).fit(X, y)
-    assert flat.choice_.startswith("model='m2', pseudo_labels=0.7")
+    assert flat.choice_.startswith("model='m2'")
+    assert "of labels that were held out" in flat.choice_
     assert flat.choice_ in capsys.readouterr().err
     images = small("auto", max_epochs=6, event_shape=(1, 8, 8)).fit(X, y)
     assert "convolutional" in images.choice_
@@ -209,6 +210,22 @@ def test_what_auto_does_is_said(labelled, capsys):
     assert "Conv2d" not in {type(m).__name__ for m in images._core.module.encoder.modules()}
     assert all(p.requires_grad for p in images._core.judge())
     assert images.score(X[y == -1], labelled[1][y == -1]) > 0.6
+
+
+def test_auto_takes_a_regression_where_classes_are_no_clusters():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(600, 6))  # one cloud, cut in two by a plane
+    truth = (X @ np.array([1, -1, 0.5, 0, 0, 0]) > 0).astype(int)
+    y = np.where(np.arange(600) < 80, truth, -1)
+    classifier = VAEClassifier(2, hidden_layer_sizes=(16,), max_epochs=5, random_state=0).fit(X, y)
+    assert "logistic regression of the labelled rows as q(y | x)" in classifier.choice_
+    Z = (X - X.mean(0)) / X.std(0)
+    direct = LogisticRegression(max_iter=1000).fit(Z[:80], y[:80])
+    np.testing.assert_allclose(classifier.predict_proba(X), direct.predict_proba(Z), atol=2e-3)
+    assert classifier.sample(5, y=1, random_state=0).shape == (5, 6)
+    three = np.where(y < 0, -1, truth + (X[:, 0] > 1))
+    three = VAEClassifier(2, hidden_layer_sizes=(16,), max_epochs=2, random_state=0).fit(X, three)
+    assert three.predict_proba(X[:3]).shape == (3, 3)
 
 
 def test_guesses_are_the_surest_and_all_labels(labelled):

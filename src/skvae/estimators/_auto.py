@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from abc import abstractmethod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from skvae.estimators.classifier import VAEClassifier
     from skvae.networks import Network
 
-__all__ = ["RECIPES", "judge_of", "recipe_of"]
+__all__ = ["RECIPES", "recipe_of"]
 
 SMALLEST_IMAGE = 8
 CHANNELS = 16  # of the first level of q(y | x)
@@ -34,67 +35,68 @@ SURE = 0.7  # share of the rows whose class the graph may guess
 BELIEVED = 0.95  # probability of a class from which on rows are made with it
 
 
-def judge_of(event_shape: tuple[int, ...]) -> Network | None:
-    """Return the body of q(y | x) for images, or None for other rows."""
-    from skvae.networks import Conv
-
-    if len(event_shape) != 3 or min(event_shape[1:]) < SMALLEST_IMAGE:
-        return None
-    return Conv.of(event_shape).replace(channels=CHANNELS)
-
-
 class Auto(Recipe):
-    """M2 that begins with labels along a graph; q(y | x) of images learns from changed ones."""
+    """M2 whose q(y | x) is learned in the way that suits the rows."""
 
     def fit(self, own: VAEClassifier, rows: InMemory, world: World) -> None:
         """Fit on rows with and without classes."""
-        begun = "It began with labels that spread along a graph of the posterior means of a VAE"
-        recipe: Recipe = Images()
-        own.choice_ = (
-            f"model='m2' with a convolutional q(y | x). {begun}, and learned to say the same of "
-            "moved, turned, stretched and partly erased images."
-        )
-        if judge_of(own.event_shape_) is None:
-            base = below(own, rows, world)
-            assert rows.y is not None
-            Z = base._core.posterior_mean(rows.X)
-            found = held_out_accuracy(Z, rows.y, len(own.classes_))
-            clusters = found is None or found[0] >= found[1]
-            recipe = EndToEnd(SURE if clusters else 0.0, base)
-            own.choice_ = (
-                f"model='m2', pseudo_labels={SURE}. {begun}"
-                if clusters
-                else "model='m2'. It did "
-                "not begin with labels that spread along a graph of the posterior means of a VAE"
-            )
-            if found is not None:
-                own.choice_ += (
-                    f": of labels that were held out, these find {found[0]:.0%}, and a logistic "
-                    f"regression {found[1]:.0%}"
-                )
-            own.choice_ += "."
+        recipe, own.choice_ = self._chosen(own, rows, world)
         if own.verbose and world.is_main:
             sys.stderr.write(f"{type(own).__name__}: {own.choice_}\n")
         recipe.fit(own, rows, world)
 
+    def _chosen(self, own: VAEClassifier, rows: InMemory, world: World) -> tuple[Recipe, str]:
+        shape = own.event_shape_
+        spreading = "labels that spread along a graph of the posterior means of a VAE"
+        if len(shape) == 3 and min(shape[1:]) >= SMALLEST_IMAGE:
+            return Images(), (
+                f"model='m2' with a convolutional q(y | x). It began with {spreading}, and "
+                "learned to say the same of moved, turned, stretched and partly erased images."
+            )
+        base = below(own, rows, world)
+        assert rows.y is not None
+        core = base._core
+        found = held_out_accuracy(
+            core.posterior_mean(rows.X), core.in_units(rows.X), rows.y, len(own.classes_)
+        )
+        if found is None:
+            return EndToEnd(SURE, base), f"model='m2', begun with {spreading}."
+        figures = (
+            f"of labels that were held out, these found {found[0]:.0%}, and a logistic regression "
+            f"{found[1]:.0%}"
+        )
+        if found[0] < found[1]:
+            return Linear(), (
+                f"model='m2' with the logistic regression of the labelled rows as q(y | x), not "
+                f"{spreading}: {figures}."
+            )
+        return EndToEnd(SURE, base), f"model='m2', begun with {spreading}: {figures}."
 
-class Images(Recipe):
-    """A VAE of all rows, labels along the graph of its means, q(y | x), and p(x | y, z) last."""
+
+class Judged(Recipe):
+    """M2 with q(y | x) first, and what makes rows of classes then."""
+
+    @abstractmethod
+    def body(self, own: VAEClassifier) -> Network:
+        """Return the body of q(y | x)."""
+
+    @abstractmethod
+    def judge(self, own: VAEClassifier, rows: InMemory, world: World) -> None:
+        """Let q(y | x) learn."""
+
+    def prepared(self, own: VAEClassifier, rows: InMemory, world: World) -> InMemory:
+        """Return the rows as `judge` needs them."""
+        return rows
 
     def fit(self, own: VAEClassifier, rows: InMemory, world: World) -> None:
         """Fit on rows with and without classes."""
-        from skvae.augmentation import Affine, Erase
         from skvae.estimators._fit_rows import InMemory
-        from skvae.objectives import Consistency, Discriminative, Supervised
 
         own._spreading = None
-        base = below(own, rows, world)
-        rows = guessed(rows, spread(base, rows, own), SURE)
+        own._judge_body = self.body(own)
+        rows = self.prepared(own, rows, world)
         own._start(rows)
-        strong = (Affine(shift=0.0), Erase())
-        judging = Discriminative() + Supervised(1.0) + Consistency(weak=(), strong=strong)
-        weak = (Affine(degrees=0.0, scale=0.0, shear=0.0, shift=0.07),)
-        own._train(rows, world, objective=judging, augment=weak, stage="judge")
+        self.judge(own, rows, world)
         judge = own._core.judge()
         for parameter in judge:
             parameter.requires_grad_(False)
@@ -107,6 +109,50 @@ class Images(Recipe):
         finally:
             for parameter in judge:
                 parameter.requires_grad_(True)
+
+
+class Images(Judged):
+    """q(y | x) begins with labels along a graph, and learns from changed images."""
+
+    def body(self, own: VAEClassifier) -> Network:
+        """Return few convolutions."""
+        from skvae.networks import Conv
+
+        return Conv.of(own.event_shape_).replace(channels=CHANNELS)
+
+    def prepared(self, own: VAEClassifier, rows: InMemory, world: World) -> InMemory:
+        """Return the rows with the guesses that are sure."""
+        return guessed(rows, spread(below(own, rows, world), rows, own), SURE)
+
+    def judge(self, own: VAEClassifier, rows: InMemory, world: World) -> None:
+        """Let q(y | x) say the same of changed images."""
+        from skvae.augmentation import Affine, Erase
+        from skvae.objectives import Consistency, Discriminative, Supervised
+
+        strong = (Affine(shift=0.0), Erase())
+        weak = (Affine(degrees=0.0, scale=0.0, shear=0.0, shift=0.07),)
+        judging = Discriminative() + Supervised(1.0) + Consistency(weak=(), strong=strong)
+        own._train(rows, world, objective=judging, augment=weak, stage="judge")
+
+
+class Linear(Judged):
+    """q(y | x) is the logistic regression of the labelled rows."""
+
+    def body(self, own: VAEClassifier) -> Network:
+        """Return none: q(y | x) is linear."""
+        from skvae.networks import MLP
+
+        return MLP(())
+
+    def judge(self, own: VAEClassifier, rows: InMemory, world: World) -> None:
+        """Fit the regression."""
+        from sklearn.linear_model import LogisticRegression
+
+        assert rows.y is not None
+        known = rows.y != UNKNOWN
+        features = own._core.judged_features(rows.X[known])
+        found = LogisticRegression(max_iter=1000).fit(features, rows.y[known])
+        own._core.put_verdict(found.coef_, found.intercept_)
 
 
 RECIPES: dict[str, type[Recipe]] = {

@@ -379,9 +379,36 @@ class Core:
 
     def judge(self) -> list[torch.nn.Parameter]:
         """Weights of q(y | x) of M2."""
-        assert isinstance(self.module, ClassModule)
-        parts = (self.module.judge, self.module.verdict)
+        parts = (self._m2(self.module).judge, self._m2(self.module).verdict)
         return [p for part in parts for p in part.parameters()]
+
+    @staticmethod
+    def _m2(module: LatentModule) -> ClassModule:
+        assert isinstance(module, ClassModule)
+        return module
+
+    def judged_features(self, X: Array) -> Array:
+        """What the body of q(y | x) of M2 makes of rows, shape (n, width)."""
+        m2 = self._m2
+        return self._per_block(
+            X, lambda m, batch: m2(m).judged(batch), m2(self.module).judge.out_features
+        )
+
+    def put_verdict(self, weight: Array, bias: Array) -> None:
+        """Make q(y | x) of M2 that of a logistic regression of `judged_features`.
+
+        Of two classes, a row of ``weight`` (n_classes, width) may stand for the difference.
+        """
+        if len(weight) == 1:
+            weight, bias = (np.concatenate([-half, half]) for half in (weight / 2, bias / 2))
+        verdict = self._m2(self.module).verdict
+        with torch.no_grad():
+            verdict.weight.copy_(torch.from_numpy(weight))
+            verdict.bias.copy_(torch.from_numpy(bias))
+
+    def in_units(self, X: Array) -> Array:
+        """Return rows in model units, shape (n, D)."""
+        return self._per_block(X, lambda _, batch: batch.x.flatten(1), self.n_features)
 
     def class_prior(self) -> list[float]:
         """p(y) of a model with classes."""

@@ -48,7 +48,7 @@ class EndToEnd(Recipe):
 
     def fit(self, own: VAEClassifier, rows: InMemory, world: World) -> None:
         """Fit on rows with and without classes."""
-        own._spreading = None
+        own._spreading = own._judge_body = None
         share = own.pseudo_labels if self.pseudo_labels is None else self.pseudo_labels
         assert rows.y is not None
         if share and (rows.y == UNKNOWN).any():

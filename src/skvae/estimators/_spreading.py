@@ -79,15 +79,14 @@ class Spreading:
 
 
 def held_out_accuracy(
-    Z: Array, codes: NDArray[np.int64], n_classes: int, n_folds: int = 5
+    Z: Array, features: Array, codes: NDArray[np.int64], n_classes: int, n_folds: int = 5
 ) -> tuple[float, float] | None:
     """Share of labels that are found again from the others: by spreading, and by regression.
 
-    The regression is a logistic one of Z; where it is better, classes are no clusters. None where
-    a class has but one label.
+    Labels spread along the graph of Z; the regression is a logistic one of the features. Where
+    that is better, classes are no clusters. None where a class has but one label.
     """
     from sklearn.linear_model import LogisticRegression
-    from sklearn.preprocessing import StandardScaler
 
     known = np.flatnonzero(codes != UNKNOWN)
     if np.bincount(codes[known], minlength=n_classes).min() < 2 or len(Z) <= N_NEIGHBORS:
@@ -95,17 +94,16 @@ def held_out_accuracy(
     graph = mutual(Neighbors(np.ascontiguousarray(Z, np.float32)))
     order = known[np.argsort(codes[known], kind="stable")]
     fold = np.arange(len(order)) % n_folds  # takes turns within each class
-    standard = StandardScaler().fit_transform(Z)
     right = np.zeros(2)
     for i in range(n_folds):
         held, kept = order[fold == i], order[fold != i]
         part = np.full_like(codes, UNKNOWN)
         part[kept] = codes[kept]
         spread = Spreading.fit(Z, part, n_classes, graph).shares[held].argmax(1)
-        regression = LogisticRegression(max_iter=1000).fit(standard[kept], codes[kept])
+        regression = LogisticRegression(max_iter=1000).fit(features[kept], codes[kept])
         right += [
             (spread == codes[held]).sum(),
-            (regression.predict(standard[held]) == codes[held]).sum(),
+            (regression.predict(features[held]) == codes[held]).sum(),
         ]
     by_spreading, by_regression = right / len(order)
     return float(by_spreading), float(by_regression)

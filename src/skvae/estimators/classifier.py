@@ -12,7 +12,7 @@ from sklearn.base import ClassifierMixin
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_array, check_consistent_length, check_is_fitted
 
-from skvae.estimators._auto import RECIPES, judge_of, recipe_of
+from skvae.estimators._auto import RECIPES, recipe_of
 from skvae.estimators._base import Array, Rows, Seed, at_least, joined, seed_of
 from skvae.estimators._containers import to_numpy, widened
 from skvae.estimators._labels import UNKNOWN, class_number, encode_labels
@@ -129,6 +129,7 @@ n_iter_no_change, tol, precision, device, checkpoint, random_state, verbose
     base_: VAE
     classifier_: Any
     _spreading: Spreading | None = None
+    _judge_body: Network | None = None  # that "auto" has chosen
 
     def __init__(
         self,
@@ -271,7 +272,7 @@ n_iter_no_change, tol, precision, device, checkpoint, random_state, verbose
         if self.model == "m1+m2":
             return models.M1M2(n_components=int(self.n_components), **own)
         if self.model == "auto":
-            return models.M2(judge=judge_of(self.event_shape_), **own)
+            return models.M2(judge=self._judge_body, **own)
         wirings: dict[Any, Any] = {"m2": models.M2, "ladder": models.LadderM2}
         wiring: GenerativeModel = wirings[self.model](**own)
         return wiring

@@ -177,8 +177,11 @@ class ClassConditionalModule(ClassifyingModule):
 
     def log_class(self, batch: Batch, noise: rng.Noise | None = None) -> Tensor:
         """Return log q(y | x), shape (B, C)."""
-        shown = self.likelihood.represent(batch.x, batch.mask)
-        return torch.log_softmax(self.verdict(self._body(self.judge, *shown)), -1)
+        return torch.log_softmax(self.verdict(self.judged(batch)), -1)
+
+    def judged(self, batch: Batch) -> Tensor:
+        """What the body of q(y | x) makes of x, (B, judge.out_features)."""
+        return self._body(self.judge, *self.likelihood.represent(batch.x, batch.mask))
 
     def calibrate(self, mean: Tensor, unit: Tensor, rows: Tensor) -> None:
         """Pass the training data to the parts that start from them."""
