@@ -64,8 +64,8 @@ OWN_CHECKS = [
 @pytest.mark.parametrize("check", OWN_CHECKS, ids=lambda check: check.__name__)
 @pytest.mark.parametrize(
     "estimator",
-    [ESTIMATORS[0], ESTIMATORS[2], ESTIMATORS[4]],
-    ids=["VAE", "VAEImputer", "VAEClassifier"],
+    [ESTIMATORS[0], *ESTIMATORS[2:5]],
+    ids=["VAE", "VAEImputer", "VAERegressor", "VAEClassifier"],
 )
 def test_checks_that_scikit_learn_runs_on_itself(estimator, check):
     check(type(estimator).__name__, clone(estimator))  # raises on failure

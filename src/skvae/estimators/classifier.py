@@ -371,8 +371,8 @@ n_iter_no_change, tol, precision, device, checkpoint, random_state, verbose
         -------
         Z : ndarray, shape (n, n_components)
         """
-        Z = super().transform(X)
-        return Z[:, : self._n_features_out]
+        check_is_fitted(self)
+        return self._means(X)
 
     def inverse_transform(self, Z: ArrayLike, y: Any = None) -> Any:
         """Return E[x | z, y] in data units, in the kind of container that `fit` saw.
@@ -427,7 +427,7 @@ n_iter_no_change, tol, precision, device, checkpoint, random_state, verbose
         """
         check_is_fitted(self)
         self._need_classes()
-        Z = self.transform(X)
+        Z = self._means(X)
         return [self._contained(self._core.decode(Z, c)) for c in range(len(self.classes_))]
 
     def sample(

@@ -271,7 +271,8 @@ n_iter_no_change, tol, precision, device, checkpoint, random_state, verbose
         -------
         Z : ndarray, shape (n, n_components)
         """
-        return super().transform(X)[:, : self._n_features_out]
+        check_is_fitted(self)
+        return self._means(X)
 
     def inverse_transform(self, Z: ArrayLike, y: Any = None) -> Any:
         """Return E[x | z, y] in data units, in the kind of container that `fit` saw.

@@ -475,7 +475,14 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Kept):  # type: ign
             probabilities of the categories of each, side by side.
         """
         check_is_fitted(self)
-        return joined([self._core.posterior_mean(rows) for rows in self._validated_blocks(X)])
+        return self._means(X)
+
+    def _means(self, X: Rows) -> Array:
+        """Return what `transform` does, whatever container that is to give."""
+        d = self._n_features_out
+        return joined(
+            [self._core.posterior_mean(rows)[:, :d] for rows in self._validated_blocks(X)]
+        )
 
     def inverse_transform(self, Z: ArrayLike) -> Any:
         """Return E[x | z] in data units, in the kind of container that `fit` saw.
