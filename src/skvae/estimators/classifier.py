@@ -274,7 +274,12 @@ n_iter_no_change, tol, precision, device, checkpoint, random_state, verbose
             return models.M1M2(n_components=int(self.n_components), **own)
         if self.model == "auto":
             return models.M2(judge=judge_of(self.event_shape_), **own)
-        wirings: dict[Any, Any] = {"m2": models.M2, "ladder": models.LadderM2}
+        wirings: dict[Any, Any] = {
+            "m2": models.M2,
+            "adgm": models.ADGM,
+            "sdgm": models.SDGM,
+            "ladder": models.LadderM2,
+        }
         wiring: GenerativeModel = wirings[self.model](**own)
         return wiring
 

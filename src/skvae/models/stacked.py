@@ -97,7 +97,7 @@ class M1M2(GenerativeModel, name="m1+m2"):
         if parts.prior.name == "vamp":
             reason = f"prior={parts.prior.name!r}: q(z₂ | x) is a mixture over classes there"
         if not parts.posterior.has_density or parts.posterior.space != "real":
-            reason = f"posterior={parts.posterior.name!r}: p(z₁ | y, z₂) is Gaussian"
+            reason = f"posterior={parts.posterior.name!r}: the law p(z₁ | y, z₂) is Gaussian"
         if self.kept and self.kept[-1] >= parts.posterior.latent(parts.n_components).width:
             reason = f"n_components={parts.n_components}: kept={self.kept!r} names more"
         if reason:
