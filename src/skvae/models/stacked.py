@@ -312,13 +312,17 @@ class StackedPrior(Distribution):
         """E[z₂], p(y), and the mean of z₁ at these."""
         return self.further(self.above.mean, None)
 
-    def further(self, above: Tensor, noise: rng.Noise | None) -> Tensor:
-        """Return [z₂, y, z₁] for [z₂, y], with z₁ at its mean or drawn."""
+    def further(
+        self, above: Tensor, noise: rng.Noise | None, shape: tuple[int, ...] = ()
+    ) -> Tensor:
+        """Return [z₂, y, z₁] for [z₂, y] (*shape, B, ·), with z₁ at its mean or drawn."""
         p = self.upper.generate(above)
         z = above.new_zeros(*above.shape[:-1], self.width)
-        z[..., self.kept] = p.mean if noise is None else distributions.draw(p, (), noise)
+        z[..., self.kept] = p.mean
         if noise is not None:
-            z[..., self.dropped] = noise.normal((), z[..., self.dropped])
+            eps = noise.normal(shape, z.new_empty(z.shape[len(shape) :]))
+            z[..., self.kept] += p.stddev * eps[..., self.kept]
+            z[..., self.dropped] = eps[..., self.dropped]
         return torch.cat([above, z], -1)
 
     def log_prob(self, value: Tensor) -> Tensor:
@@ -330,4 +334,5 @@ class StackedPrior(Distribution):
 
 @distributions.draw.register
 def _(distribution: StackedPrior, shape: tuple[int, ...], noise: rng.Noise) -> Tensor:
-    return distribution.further(distributions.draw(distribution.above, shape, noise), noise)
+    above = distributions.draw(distribution.above, shape, noise)
+    return distribution.further(above, noise, shape)
