@@ -341,6 +341,12 @@ class ADGMModule(AuxiliaryModule):
         filled, log_px = super().fill(batch, z, noise)
         return filled, log_px + self._log_excess(batch, z)
 
+    def renewed(self, batch: Batch, z: Tensor, noise: rng.Noise) -> Tensor:
+        """Redraw a from p(a | x, y, z): cells were drawn without regard to it."""
+        own, codes, _ = z.split([self.d, self.n_classes, self.n_auxiliary], -1)
+        a = distributions.draw(self.expect(self._above(batch), own, codes), (), noise)
+        return torch.cat([own, codes, a], -1)
+
     def _log_excess(self, batch: Batch, z: Tensor) -> Tensor:
         """Log p(a | x, y, z) − log N(a; 0, I), which makes up for the law of a in the prior."""
         own, codes, a = z.split([self.d, self.n_classes, self.n_auxiliary], -1)
