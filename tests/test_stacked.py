@@ -173,6 +173,9 @@ def test_draws_have_their_laws():
         prior = draw(module.prior_distribution(), (40000,), noise())
         assert prior[:, 2 : 2 + C].mean(0).tolist() == pytest.approx(SHARES, abs=0.02)
         assert prior[:, -2].std().item() == pytest.approx(1, abs=0.03)  # that was dropped
+        # each draw of each row has noise of its own
+        each = draw(module.prior_distribution().expand(torch.Size([2])), (5,), rng.PerRow(x, 0))
+        assert len(set(each[..., -2].flatten().tolist())) == 10
         # E[log p] of draws is minus the entropy; that of y and z₂ is known, that of z₁ follows
         p = module.prior_distribution().log_prob(prior)
         law = module.upper.generate(prior[:, : 2 + C])

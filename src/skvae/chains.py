@@ -162,6 +162,7 @@ def chain_posterior(
     kept, accepted = [], torch.zeros_like(z[:, 0])
     for step in range(burn_in + n_steps):
         x = Batch(module.complete(batch, z, noise))
+        z = module.renewed(x, z, noise)
         q = module.infer(x)
         proposed = distributions.draw(q, (), noise)
         if metropolis:

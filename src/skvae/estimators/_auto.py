@@ -160,6 +160,8 @@ RECIPES: dict[str, type[Recipe]] = {
     "m1": Features,
     "m2": EndToEnd,
     "m1+m2": Stack,
+    "adgm": EndToEnd,
+    "sdgm": EndToEnd,
     "ladder": EndToEnd,
 }
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["VAEClassifier"]
 
-Model = Literal["auto", "m1", "m2", "m1+m2", "ladder"] | Spec
+Model = Literal["auto", "m1", "m2", "m1+m2", "adgm", "sdgm", "ladder"] | Spec
 
 
 class VAEClassifier(ClassifierMixin, VAE):  # type: ignore[misc]
@@ -46,13 +46,14 @@ class VAEClassifier(ClassifierMixin, VAE):  # type: ignore[misc]
     ----------
     n_components : int, default=50
         Number of latent dimensions beside the class.
-    model : {"auto", "m1", "m2", "m1+m2", "ladder"} or spec, default="auto"
+    model : {"auto", "m1", "m2", "m1+m2", "adgm", "sdgm", "ladder"} or spec, default="auto"
         How rows and classes hang together:
 
         - ``"auto"``: what works best by default; ``choice_`` says what that is.
         - ``"m1"``: a VAE of all rows, and ``classifier`` on its posterior means [1]_.
         - ``"m2"``: p(y) p(z) p(x | y, z) [1]_.
         - ``"m1+m2"``: M2 of the latent vectors of a VAE of all rows [1]_.
+        - ``"adgm"``, ``"sdgm"``: M2 with an auxiliary variable, and with that in the decoder [4]_.
         - ``"ladder"``: M2 with the several latent vectors of a ladder [2]_.
     alpha : float, default=0.1
         Weight of the mean of −log q(y | x) over the labelled rows, beside the mean of the bound
@@ -97,6 +98,7 @@ n_iter_no_change, tol, precision, device, checkpoint, random_state, verbose
        arXiv:1406.5298
     .. [2] Sønderby et al., "Ladder Variational Autoencoders", 2016, arXiv:1602.02282
     .. [3] Zhou et al., "Learning with Local and Global Consistency", 2003
+    .. [4] Maaløe et al., "Auxiliary Deep Generative Models", 2016, arXiv:1602.05473
 
     Examples
     --------
@@ -273,7 +275,12 @@ n_iter_no_change, tol, precision, device, checkpoint, random_state, verbose
             return models.M1M2(n_components=int(self.n_components), **own)
         if self.model == "auto":
             return models.M2(judge=self._judge_body, **own)
-        wirings: dict[Any, Any] = {"m2": models.M2, "ladder": models.LadderM2}
+        wirings: dict[Any, Any] = {
+            "m2": models.M2,
+            "adgm": models.ADGM,
+            "sdgm": models.SDGM,
+            "ladder": models.LadderM2,
+        }
         wiring: GenerativeModel = wirings[self.model](**own)
         return wiring
 

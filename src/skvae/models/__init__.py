@@ -1,6 +1,7 @@
 """Generative models: which conditional distributions there are and how they are wired."""
 
 from skvae.models.assembly import Assembly
+from skvae.models.auxiliary import ADGM, SDGM, AuxiliaryModule
 from skvae.models.base import GenerativeModel, LatentModule
 from skvae.models.class_ladder import ClassLadderModule, LadderM2
 from skvae.models.classes import M2, ClassModule
@@ -13,9 +14,12 @@ from skvae.models.targets import M2Regression, TargetModule
 from skvae.models.vae import OneLevel, VAEModule
 
 __all__ = [
+    "ADGM",
     "M1M2",
     "M2",
+    "SDGM",
     "Assembly",
+    "AuxiliaryModule",
     "ClassLadderModule",
     "ClassModule",
     "ClassifyingModule",

@@ -250,6 +250,10 @@ class LatentModule(nn.Module, abc.ABC):
             return self.fill(batch, z, noise)[0]
         return torch.where(mask, batch.x, distributions.draw(self.hidden(batch, z), (), noise))
 
+    def renewed(self, batch: Batch, z: Tensor, noise: rng.Noise) -> Tensor:
+        """Redraw what of z (B, d) rows are not made from, given complete rows; often nothing."""
+        return z
+
     def hidden(self, batch: Batch, z: Tensor, p: Distribution | None = None) -> Distribution:
         """p(hidden cells | observed cells, z) for z (..., d), if the model is not autoregressive.
 

@@ -18,7 +18,7 @@ from skvae.evidence import Batch, Evidence
 from skvae.exceptions import ParameterError
 from skvae.latent import Latent
 from skvae.models.base import GenerativeModel, LatentModule
-from skvae.models.classifying import ClassifyingModule, check_class_prior, known, logits_of
+from skvae.models.classifying import ClassifyingModule, check_class_prior, logits_of
 from skvae.networks import Network, check_activation, running_statistics
 from skvae.networks.base import ACTIVATIONS
 from skvae.spec import at_least
@@ -229,11 +229,7 @@ class ClassConditionalModule(ClassifyingModule):
             pairs = self._of_pairs(batch.rows(rows), classes, own, n_samples, source)
         kl = pairs.kl_rows[:, None] if pairs.kl is None else pairs.kl  # (P, g)
         log_q, log_p = self.log_class(batch), torch.log_softmax(self.class_logits, -1)
-        is_known = known(batch)  # (B,)
-        weight = log_q.exp()
-        if batch.y is not None:
-            indicator = F.one_hot(batch.y.clamp(min=0), self.n_classes).to(weight.dtype)
-            weight = torch.where(is_known[:, None], indicator, weight)
+        weight, of_class = self.weigh(batch, log_q)
         of_pair = weight[rows, classes]
         size = len(batch.x)
 
@@ -242,8 +238,6 @@ class ClassConditionalModule(ClassifyingModule):
             out = values.new_zeros(*values.shape[:-1], size)
             return out.index_add(-1, rows, values * of_pair)
 
-        # −log p(y), or KL(q(y | x) || p(y))
-        of_class = (weight * (torch.where(is_known[:, None], 0.0, log_q) - log_p)).sum(-1)
         joint = pairs.log_w + log_p[classes]
         table = joint.new_full((n_samples, size, self.n_classes), -torch.inf)
         bound = joint.new_full((size, self.n_classes), -torch.inf)

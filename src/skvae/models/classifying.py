@@ -71,6 +71,20 @@ class ClassifyingModule(LatentModule):
         classes, rows = possible.nonzero(as_tuple=True)
         return rows, classes
 
+    def weigh(self, batch: Batch, log_q: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the weights of the classes in the bound, and what y itself adds to the KL.
+
+        Where the class is unknown, these are q(y | x), which ``log_q`` (..., B, C) is the
+        logarithm of, and its KL to p(y); where it is known, an indicator and −log p(y). Shapes
+        (..., B, C) and (..., B).
+        """
+        weight, log_p = log_q.exp(), torch.log_softmax(self.class_logits, -1)
+        is_known = known(batch)[:, None]  # (B, 1)
+        if batch.y is not None:
+            indicator = F.one_hot(batch.y.clamp(min=0), self.n_classes).to(weight.dtype)
+            weight = torch.where(is_known, indicator, weight)
+        return weight, (weight * (torch.where(is_known, 0.0, log_q) - log_p)).sum(-1)
+
 
 def known(batch: Batch) -> Tensor:
     """Whether the class of each row is known, shape (B,)."""

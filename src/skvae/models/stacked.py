@@ -97,9 +97,7 @@ class M1M2(GenerativeModel, name="m1+m2"):
         if parts.prior.name == "vamp":
             reason = f"prior={parts.prior.name!r}: q(z₂ | x) is a mixture over classes there"
         if not parts.posterior.has_density or parts.posterior.space != "real":
-            reason = (
-                f"posterior={parts.posterior.name!r}: the law of z₁ given the others is Gaussian"
-            )
+            reason = f"posterior={parts.posterior.name!r}: the law p(z₁ | y, z₂) is Gaussian"
         if self.kept and self.kept[-1] >= parts.posterior.latent(parts.n_components).width:
             reason = f"n_components={parts.n_components}: kept={self.kept!r} names more"
         if reason:
@@ -317,17 +315,14 @@ class StackedPrior(Distribution):
     def further(
         self, above: Tensor, noise: rng.Noise | None, shape: tuple[int, ...] = ()
     ) -> Tensor:
-        """Return [z₂, y, z₁] for [z₂, y], with z₁ at its mean or drawn.
-
-        ``shape`` are those leading axes of ``above`` that are draws, not rows.
-        """
+        """Return [z₂, y, z₁] for [z₂, y] (*shape, B, ·), with z₁ at its mean or drawn."""
         p = self.upper.generate(above)
         z = above.new_zeros(*above.shape[:-1], self.width)
         z[..., self.kept] = p.mean
         if noise is not None:
-            scale = torch.ones_like(z)
-            scale[..., self.kept] = p.stddev
-            z = z + scale * noise.normal(shape, z.new_empty(z.shape[len(shape) :]))
+            eps = noise.normal(shape, z.new_empty(z.shape[len(shape) :]))
+            z[..., self.kept] += p.stddev * eps[..., self.kept]
+            z[..., self.dropped] = eps[..., self.dropped]
         return torch.cat([above, z], -1)
 
     def log_prob(self, value: Tensor) -> Tensor:
