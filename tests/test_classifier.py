@@ -179,6 +179,9 @@ def test_m1_takes_any_classifier_and_says_what_it_cannot(labelled, tmp_path):
     for call in (lambda: classifier.sample(2, y=3), lambda: classifier.analogies(X[:2])):
         with pytest.raises(ParameterError, match="without regard to classes"):
             call()
+    classifier.fit_prior(X, n_steps=2)
+    assert type(base._core.spec.prior).__name__ == "Standard"  # that is still its own
+    classifier.set_params(classifier=None).fit(X, y).save(tmp_path / "c.safetensors")
     # one that knows what −1 means is given all rows
     spread = small("m1", base=base, classifier=LabelSpreading("rbf", gamma=2.0)).fit(X, y)
     assert len(spread.classifier_.transduction_) == len(X)

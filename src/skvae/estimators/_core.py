@@ -297,6 +297,10 @@ class Core:
         known = self._source(guide, rng.seed_from(seed, rng.Stream.GUIDE))
         return Guided(train, Augmented(known, changes) if changes else known)
 
+    def copy(self) -> Self:
+        """Return the same model with weights of its own."""
+        return dataclasses.replace(self, module=copy.deepcopy(self.module), trainer=None)
+
     @property
     def _stack(self) -> StackedModule:
         assert isinstance(self.module, StackedModule)

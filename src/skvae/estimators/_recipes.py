@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
@@ -63,8 +64,8 @@ class Features(Recipe):
     def fit(self, own: VAEClassifier, rows: InMemory, world: World) -> None:
         """Fit on rows with and without classes."""
         base = below(own, rows, world)
-        own._core, own.likelihood_ = base._core, base.likelihood_
-        own.history_, own.n_iter_ = base.history_, base.n_iter_
+        own._core, own.likelihood_ = base._core.copy(), base.likelihood_
+        own.history_, own.n_iter_ = copy.copy(base.history_), base.n_iter_
         assert rows.y is not None
         if own.classifier is None:
             own._spreading = spread(base, rows, own)

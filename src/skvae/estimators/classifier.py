@@ -234,6 +234,8 @@ n_iter_no_change, tol, precision, device, checkpoint, random_state, verbose
                 f"This {name} estimator requires y to be passed, but the target y is None."
             )
         with self._all_or_nothing(TrainingDivergedError), together() as world:
+            for name in ("base_", "choice_", "classifier_"):  # of another model, before
+                self.__dict__.pop(name, None)
             rows = self._rows_to_fit(X, reset=True, world=world)
             if not isinstance(rows, InMemory):
                 raise DataError(
