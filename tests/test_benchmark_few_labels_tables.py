@@ -157,7 +157,7 @@ def test_sharing_the_vae_below_changes_no_result(data):
         for share in bench.SHARES:
             cell = {"table": "t", "share": share, "method": name, "seed": 1}
             alone, sharing = (bench.compute(cell, data, methods, b) for b in (None, bases))
-            assert alone["status"] == "done"
+            assert alone["status"] == "done", alone
             for measure in bench.MEASURES:
                 assert alone[measure] == sharing[measure]
     assert len(bases._fitted) == 1

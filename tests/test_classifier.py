@@ -9,7 +9,7 @@ from sklearn.semi_supervised import LabelSpreading
 from skvae import VAE, VAEClassifier, files, load, serialization
 from skvae.estimators._fit_rows import InMemory
 from skvae.estimators._recipes import guessed
-from skvae.estimators._spreading import Spreading
+from skvae.estimators._spreading import Spreading, held_out_accuracy
 from skvae.exceptions import DataError, ModelFileError, ParameterError
 from skvae.few_labels import draw_labels
 
@@ -229,6 +229,19 @@ def test_auto_takes_a_regression_where_classes_are_no_clusters():
     three = np.where(y < 0, -1, truth + (X[:, 0] > 1))
     three = VAEClassifier(2, hidden_layer_sizes=(16,), max_epochs=2, random_state=0).fit(X, three)
     assert three.predict_proba(X[:3]).shape == (3, 3)
+
+
+def test_held_out_labels_are_found_by_whom_they_should():
+    rng = np.random.default_rng(0)
+    y = np.arange(300) % 2
+    Z = rng.normal(size=(300, 2)) + 10 * y[:, None]
+    for n in (4, 40):  # fewer than there are folds, and more
+        codes = np.where(np.arange(300) < n, y, -1)
+        assert held_out_accuracy(Z, Z, codes, 2) == (1, 1)
+    by_spreading, by_regression = held_out_accuracy(Z, rng.normal(size=(300, 2)), codes, 2)
+    assert by_spreading == 1
+    assert by_regression < 0.8
+    assert held_out_accuracy(Z, Z, np.where(np.arange(300) < 3, y, -1), 2) is None
 
 
 def test_guesses_are_the_surest_and_all_labels(labelled):

@@ -65,7 +65,11 @@ def test_every_network_takes_every_size(length, n_features, data):
     )
 
 
-@pytest.mark.parametrize("spec", [s for s in SPECS if s.family == "objective"], ids=repr)
+# One that leaves log p(x) alone is nothing without what is added to it.
+OBJECTIVES = [s for s in SPECS if s.family == "objective" and s.of_rows]
+
+
+@pytest.mark.parametrize("spec", OBJECTIVES, ids=repr)
 def test_objectives(spec):
     testing.check_objective(spec)
 

@@ -31,7 +31,7 @@ TABLE_MODELS = {"m1": {}, "m2": {}, "auto": {}}
 
 # -- what is run -----------------------------------------------------------------------------
 
-QUICK = {"max_epochs": 2, "hidden_layer_sizes": (64,)}
+QUICK = {"max_epochs": 2, "hidden_layer_sizes": (64,), "event_shape": None}
 
 PIXELS = ("1nn", "rbf", "boosting", "spreading")
 PEERS = (

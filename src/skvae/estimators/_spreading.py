@@ -93,6 +93,7 @@ def held_out_accuracy(
         return None
     graph = mutual(Neighbors(np.ascontiguousarray(Z, np.float32)))
     order = known[np.argsort(codes[known], kind="stable")]
+    n_folds = min(n_folds, len(order))
     fold = np.arange(len(order)) % n_folds  # takes turns within each class
     right = np.zeros(2)
     for i in range(n_folds):
