@@ -8,11 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from skvae.evidence import Batch, Evidence, Model
+from skvae.exceptions import ParameterError
 from skvae.posteriors import Posterior
 from skvae.rng import Noise
 from skvae.spec import Spec
 
-__all__ = ["Penalty", "directions"]
+__all__ = ["Penalty", "directions", "said_of"]
 
 
 class Penalty(Spec, abc.ABC, family="penalty"):
@@ -61,3 +62,24 @@ def directions(n_probes: int, z: Tensor, noise: Noise) -> Tensor:
         return noise.normal((n_probes,), z.detach())
     eye = torch.eye(z.shape[1], dtype=z.dtype, device=z.device)
     return eye.unsqueeze(1).expand(-1, *z.shape)
+
+
+def said_of(what: str, model: Model, batch: Batch, penalty: Penalty, noise: Noise) -> Tensor:
+    """Return what a model says of labels.
+
+    That is for ``"class"`` log q(y | x) of each, shape (B, C), and for ``"label"`` log q(y | x) of
+    what is known of y, classes or targets, shape (B,).
+
+    Raises
+    ------
+    ParameterError
+        The model knows none.
+    """
+    own = getattr(model, f"log_{what}", None)
+    if own is None:
+        needed = {"class": "classes", "label": "classes or targets"}[what]
+        raise ParameterError(
+            f"{type(penalty).__name__} needs a model with {needed}, such as model='m2'."
+        )
+    log_q: Tensor = own(batch, noise)
+    return log_q

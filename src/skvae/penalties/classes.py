@@ -7,29 +7,11 @@ import torch
 from torch import Tensor
 
 from skvae.evidence import Batch, Evidence, Model
-from skvae.exceptions import ParameterError
-from skvae.penalties.base import Penalty
+from skvae.penalties.base import Penalty, said_of
 from skvae.rng import Noise
 from skvae.spec import check_finite
 
 __all__ = ["Supervised"]
-
-
-def log_label(model: Model, batch: Batch, penalty: Penalty, noise: Noise) -> Tensor:
-    """Return log q(y | x) of what is known of y, shape (B,), of a model with labels.
-
-    Raises
-    ------
-    ParameterError
-        The model knows no labels.
-    """
-    own = getattr(model, "log_label", None)
-    if own is None:
-        raise ParameterError(
-            f"{type(penalty).__name__} needs a model with classes or targets, such as model='m2'."
-        )
-    log_q: Tensor = own(batch, noise)
-    return log_q
 
 
 @dataclass(frozen=True)
@@ -64,4 +46,4 @@ class Supervised(Penalty, name="supervised"):
         rows = batch.guide or batch.labelled()
         if rows is None:
             return torch.zeros((), device=batch.x.device)
-        return -self.weight * log_label(model, rows, self, noise).mean()
+        return -self.weight * said_of("label", model, rows, self, noise).mean()

@@ -10,28 +10,11 @@ from torch.nn import functional as F
 from skvae.augmentation import Affine, Augmentation, Erase, Shift, check_images
 from skvae.evidence import Batch, Evidence, Model
 from skvae.exceptions import ParameterError
-from skvae.penalties.base import Penalty
+from skvae.penalties.base import Penalty, said_of
 from skvae.rng import Noise
 from skvae.spec import Spec, check_finite
 
 __all__ = ["Consistency", "PseudoLabels", "VirtualAdversarial"]
-
-
-def log_class(model: Model, batch: Batch, penalty: Penalty, noise: Noise) -> Tensor:
-    """Return log q(y | x), shape (B, C), of a model with classes.
-
-    Raises
-    ------
-    ParameterError
-        The model knows no classes.
-    """
-    own = getattr(model, "log_class", None)
-    if own is None:
-        raise ParameterError(
-            f"{type(penalty).__name__} needs a model with classes, such as model='m2'."
-        )
-    log_q: Tensor = own(batch, noise)
-    return log_q
 
 
 @dataclass(frozen=True)
@@ -65,7 +48,7 @@ class PseudoLabels(Penalty, name="pseudo_labels"):
     ) -> Tensor:
         """Evaluate the weighted penalty, shape ()."""
         rows = unlabelled(batch)
-        log_q = log_class(model, rows, self, noise)
+        log_q = said_of("class", model, rows, self, noise)
         p, y = log_q.detach().exp().max(-1)
         nll = F.nll_loss(log_q, y, reduction="none")
         return self.weight * (nll * (p >= self.threshold)).mean()
@@ -107,14 +90,14 @@ class Consistency(Penalty, name="consistency"):
     ) -> Tensor:
         """Evaluate the weighted penalty, shape ()."""
         check_images((*self.weak, *self.strong), tuple(batch.x.shape[1:]))
-        student = log_class(model, _changed(batch, self.strong, noise), self, noise)
+        student = said_of("class", model, _changed(batch, self.strong, noise), self, noise)
         y = torch.full((len(batch.x),), -1, device=batch.x.device) if batch.y is None else batch.y
         unknown = y < 0
         sure = ~unknown
         if bool(unknown.any()):
             with torch.no_grad():
                 seen = _changed(batch.rows(unknown), self.weak, noise)
-                p, guess = log_class(model, seen, self, noise).exp().max(-1)
+                p, guess = said_of("class", model, seen, self, noise).exp().max(-1)
             y, sure = (
                 y.masked_scatter(unknown, guess),
                 sure.masked_scatter(unknown, p >= self.threshold),
@@ -154,11 +137,11 @@ class VirtualAdversarial(Penalty, name="virtual_adversarial"):
         self, model: Model, batch: Batch, evidence: Evidence, *, step: int, noise: Noise
     ) -> Tensor:
         """Evaluate the weighted penalty, shape ()."""
-        log_q = log_class(model, batch, self, noise)
+        log_q = said_of("class", model, batch, self, noise)
         fixed = log_q.detach()
 
         def kl(r: Tensor) -> Tensor:
-            moved = log_class(model, replace(batch, x=batch.x + r), self, noise)
+            moved = said_of("class", model, replace(batch, x=batch.x + r), self, noise)
             return (fixed.exp() * (fixed - moved)).sum(-1)
 
         with torch.enable_grad():
