@@ -81,7 +81,6 @@ def test_every_planned_row_is_known_and_says_its_settings(tmp_path):
     for name, plan in recipes.PLAN.items():
         assert {row for rows in plan.values() for row in rows} <= set(program.known_rows(name))
         assert name in recipes.DRAWS
-    assert set(recipes.BASED) <= set(recipes.MODELS)
     for (name, labels), rows in recipes.PUBLISHED.items():
         assert labels in recipes.PLAN[name]
         assert set(rows) <= set(recipes.MODELS)
@@ -90,23 +89,6 @@ def test_every_planned_row_is_known_and_says_its_settings(tmp_path):
         texts = [bench.settings(row) for row in program.known_rows(name)]
         assert len(set(texts)) == len(texts)
         assert not any("random_state" in text.split(" on VAE")[0] for text in texts)
-
-
-def test_a_model_that_is_not_there_is_named(monkeypatch):
-    assert cells.lacking("m2") is None
-    assert cells.lacking("rbf") is None
-    monkeypatch.setattr(recipes, "MODELS", {**recipes.MODELS, "m99": {}})
-    assert cells.lacking("m99") == "VAEClassifier has no model 'm99'"
-
-    class Old(cells.VAEClassifier):
-        _parameter_constraints = {}
-
-        def __init__(self, *, model="m2"):
-            self.model = model
-
-    monkeypatch.setattr(cells, "VAEClassifier", Old)
-    assert cells.lacking("m1") == "VAEClassifier has no parameter 'base'"
-    assert cells.lacking("m2") is None
 
 
 def test_the_vae_of_all_images_is_trained_once(monkeypatch, tmp_path):
@@ -281,16 +263,15 @@ def record(row, accuracy, draw=0, name="mnist", labels=100, **more):
     return own | {"date": "2026-01-01", "versions": "v"} | more
 
 
-def test_tables_show_means_published_figures_and_what_is_not_there():
+def test_tables_show_means_published_figures_and_what_is_not_run():
     records = [record("m2", 0.9), record("m2", 0.94, 1), record("1nn", 0.7)]
-    text = report.report(records, {"m1": "VAEClassifier has no model 'm1'"})
+    text = report.report(records)
     lines = {line.split(" | ")[0].lstrip("| "): line for line in text.splitlines()}
     assert lines["m2"].startswith("| m2 | 0.920 ± 0.028 | 0.880 ± 0.017 (Kingma et al., 2014")
     assert lines["m2"].endswith("| – | 2.0 | – | 2 |")
     assert lines["1nn"] == "| 1nn | 0.700 | – | – | 2.0 | – | 1 |"
-    assert lines["m1"].startswith("| m1 | not there | 0.882")
+    assert lines["m1"].startswith("| m1 | not run | 0.882")
     assert lines["rbf"].startswith("| rbf | not run |")
-    assert "- m1: VAEClassifier has no model 'm1'" in text
     assert "TSVM 0.832" in text
     assert "- m2 (mnist): `m2`" in text
 
@@ -298,7 +279,7 @@ def test_tables_show_means_published_figures_and_what_is_not_there():
 def test_every_table_has_as_many_cells_in_each_line():
     scores = {"balanced_accuracy": 0.5, "log_loss": 0.5, "most_frequent": 0.7}
     records = [record("m2", 0.9), record("m2", 0.9, name="adult", labels=0.01, **scores)]
-    for part in report.report(records, {"m1": "why"}).split("\n\n"):
+    for part in report.report(records).split("\n\n"):
         if part.startswith("|"):
             assert len({line.count("|") for line in part.splitlines()}) == 1
 

@@ -3,11 +3,13 @@
 import numpy as np
 import pytest
 import torch
+from scipy.stats import multivariate_normal
 
-from skvae import rng
-from skvae.data import Source, Transform
+from skvae import VAE, VAEClassifier, VAERegressor, rng
+from skvae.augmentation import Affine, Erase, Shift, changed
+from skvae.data import Source, Transform, binarize_by_content
 from skvae.evidence import Batch
-from skvae.exceptions import ParameterError
+from skvae.exceptions import DataError, ParameterError
 from skvae.likelihoods import Gaussian
 from skvae.models import Assembly
 from skvae.networks import MLP
@@ -114,3 +116,145 @@ def test_a_hidden_share_of_almost_nothing_hides_almost_nothing():
 def test_the_hidden_share_must_be_possible(hide):
     with pytest.raises(ParameterError, match="hide"):
         WakePhase(hide=hide)
+
+
+@pytest.mark.parametrize("binarize", ["threshold", "stochastic"])
+def test_binary_targets_keep_their_holes(binarize):
+    grey = torch.rand(50, 4, generator=rng.generator(0))
+    grey[::3, 1] = torch.nan
+    (batch,) = Source(grey, binarize=binarize).in_order(100, CPU)
+    assert torch.equal(batch.mask, ~grey.isnan())
+    assert set(batch.x.unique().tolist()) == {0.0, 1.0}
+
+
+def test_binarized_by_content_a_hole_stays_and_changes_no_other_row():
+    grey = np.random.default_rng(0).random((20, 6)).astype(np.float32)
+    holes = grey.copy()
+    holes[3, 2] = np.nan
+    found = binarize_by_content(holes)
+    assert np.isnan(found[3, 2])
+    others = np.arange(20) != 3
+    assert np.array_equal(found[others], binarize_by_content(grey)[others])
+
+
+def test_a_change_of_images_takes_their_holes_along():
+    x = torch.arange(2 * 25.0).view(2, 1, 5, 5)
+    mask = torch.ones_like(x, dtype=torch.bool)
+    mask[:, :, 2, 2] = False
+    moved, seen = changed(x, mask, (Shift(1),), rng.Sequential(rng.generator(1)))
+    whole, _ = changed(x, None, (Shift(1),), rng.Sequential(rng.generator(1)))
+    assert torch.equal(moved[seen], whole[seen])
+    for row, values in zip(seen[:, 0], whole[:, 0], strict=True):
+        assert (~row).sum() == 1
+        assert values[~row].item() in (12.0, 37.0)  # what was at (2, 2)
+
+
+def test_an_erased_or_blended_cell_of_a_row_with_holes_is_hidden():
+    x = torch.ones(8, 1, 10, 10)
+    mask = torch.ones_like(x, dtype=torch.bool)
+    mask[:, :, 4, 4] = False
+    noise = rng.Sequential(rng.generator(0))
+    values, seen = changed(x, mask, (Affine(), Erase()), noise)
+    torch.testing.assert_close(values[seen], torch.ones_like(values[seen]), atol=1e-3, rtol=0)
+    assert not seen.all(dim=(1, 2, 3)).any()
+
+
+def factor_rows(n=1500, seed=0):
+    """Rows of two factors, and the same with 30 % of the cells missing."""
+    source = np.random.default_rng(seed)
+    W = np.array([[1.0, 0.0], [0.9, 0.3], [0.8, -0.4], [0.0, 1.0], [0.2, 0.9]])
+    X = source.normal(size=(n, 2)) @ W.T + 0.3 * source.normal(size=(n, 5)) + 2.0
+    return X, np.where(source.random(X.shape) < 0.3, np.nan, X)
+
+
+LINEAR = {
+    "n_components": 2,
+    "hidden_layer_sizes": (),
+    "likelihood": Gaussian(scale="per_feature"),
+    "max_epochs": 60,
+    "random_state": 0,
+}
+
+
+def joint_law(vae):
+    """Mean and covariance of a linear model's rows, in data units."""
+    at = vae.inverse_transform(np.vstack([np.zeros(2), np.eye(2)]))
+    W = (at[1:] - at[0]).T
+    sigma = vae._core.module.generate(torch.zeros(1, 2)).stddev.detach().numpy()[0]
+    return at[0], W @ W.T + np.diag((sigma * vae._core.transform.unit) ** 2)
+
+
+def test_rows_with_holes_are_scored_by_the_marginal_of_their_observed_cells():
+    _, holes = factor_rows()
+    vae = VAE(**LINEAR).fit(holes)
+    mean, covariance = joint_law(vae)
+    some = holes[:40].astype(np.float64)
+    exact = []
+    for row in some:
+        seen = ~np.isnan(row)
+        law = multivariate_normal(mean[seen], covariance[np.ix_(seen, seen)])
+        exact.append(law.logpdf(row[seen]) if seen.any() else 0.0)
+    found = vae.score_samples(some, n_samples=8000)
+    np.testing.assert_allclose(found, exact, atol=0.25)
+
+
+def test_a_model_of_rows_with_holes_is_nearly_that_of_the_complete_ones():
+    X, holes = factor_rows()
+    new, _ = factor_rows(seed=1)
+    own = LINEAR | {"hidden_layer_sizes": (64,)}  # q(z | x) of rows with holes is not linear
+    complete = VAE(**own).fit(X).score(new)
+    assert VAE(**own).fit(holes).score(new) > complete - 0.3
+    filled = np.where(np.isnan(holes), np.nanmean(holes, 0), holes)
+    assert VAE(**own).fit(filled).score(new) < complete - 0.6
+
+
+def test_flat_rows_with_holes_get_a_network_that_sees_them():
+    X, holes = factor_rows(100)
+    assert VAE(2, max_epochs=1, random_state=0).fit(holes)._core.spec.network.name == "table"
+    assert VAE(2, max_epochs=1, random_state=0).fit(X)._core.spec.network.name == "mlp"
+
+
+@pytest.mark.parametrize("prior", ["vamp", "gaussian_mixture"])
+def test_priors_start_from_rows_with_holes(prior):
+    _, holes = factor_rows(200)
+    vae = VAE(2, prior=prior, max_epochs=2, random_state=0).fit(holes)
+    assert np.isfinite(vae.score_samples(holes)).all()
+    assert np.isfinite(vae.fit_prior(holes, n_steps=5).score(holes))
+
+
+@pytest.mark.parametrize("model", ["auto", "m1", "m2", "m1+m2", "adgm", "sdgm", "ladder"])
+def test_classes_are_learned_from_rows_with_holes(model):
+    source = np.random.default_rng(0)
+    y = source.integers(2, size=300)
+    X = source.normal(size=(300, 6)) + 3.0 * np.where(y, 1, -1)[:, None]
+    X[source.random(X.shape) < 0.3] = np.nan
+    some = np.where(np.arange(300) < 40, y, -1)
+    classifier = VAEClassifier(2, model=model, max_epochs=20, batch_size=32, random_state=0)
+    assert classifier.fit(X, some).score(X, y) > 0.9
+
+
+def test_classes_are_learned_from_images_with_holes():
+    source = np.random.default_rng(0)
+    y = source.integers(2, size=120)
+    X = np.full((120, 1, 8, 8), 0.1)
+    X[y == 1, :, :, 4:] = 0.9
+    X[y == 0, :, :, :4] = 0.9
+    X[source.random(X.shape) < 0.3] = np.nan
+    some = np.where(np.arange(120) < 20, y, -1)
+    classifier = VAEClassifier(2, likelihood="bernoulli", max_epochs=8, random_state=0)
+    assert classifier.fit(X, some).score(X, y) > 0.9
+
+
+def test_targets_are_learned_from_rows_with_holes():
+    X, holes = factor_rows(400)
+    t = np.where(np.arange(400) < 100, X[:, 0], np.nan)
+    regressor = VAERegressor(2, max_epochs=40, random_state=0).fit(holes, t)
+    assert regressor.score(holes, X[:, 0]) > 0.5
+
+
+def test_sequences_must_be_complete():
+    X = [np.arange(4.0), np.array([1.0, np.nan, 2.0])]
+    with pytest.raises(DataError, match="complete sequences"):
+        VAE(2, max_epochs=1).fit(X)
+    with pytest.raises(DataError, match="sequences and in rows that are streamed"):
+        VAE(2, network="rnn", max_epochs=1).fit(np.array([[0.0, 1.0, np.nan], [1.0, 2.0, 3.0]]))

@@ -243,7 +243,9 @@ def test_bad_cells_are_named_by_file_row_and_column(tmp_path, small_blocks):
     np.save(tmp_path / "a.npy", X)
     X[150, 2] = np.nan
     np.save(tmp_path / "b.npy", X)
-    with pytest.raises(DataError, match=r"NaN.*b\.npy, row 150, column 2\. VAE.*impute"):
+    with pytest.raises(
+        DataError, match=r"NaN.*b\.npy, row 150, column 2\. VAE.*in memory.*impute"
+    ):
         VAE(**SMALL).fit(tmp_path)
     X[150, 2] = np.inf
     pq.write_table(pa.table(dict(zip("uvw", X.T, strict=True))), tmp_path / "c.parquet")

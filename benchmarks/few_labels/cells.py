@@ -10,7 +10,6 @@ from functools import cached_property
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, log_loss
-from sklearn.utils._param_validation import InvalidParameterError
 
 import skvae
 from benchmarks.contenders import Peak
@@ -43,25 +42,12 @@ def described(name, settings):
     return f"{name}({', '.join(f'{k}={v!r}' for k, v in settings.items())})"
 
 
-def lacking(row):
-    """Return why VAEClassifier cannot be asked for a row, or None."""
-    if row not in recipes.MODELS:
-        return None
-    try:
-        VAEClassifier(model=row)._validate_params()
-    except InvalidParameterError:
-        return f"VAEClassifier has no model {row!r}"
-    if row in recipes.BASED and "base" not in VAEClassifier().get_params(deep=False):
-        return "VAEClassifier has no parameter 'base'"
-    return None
-
-
 def settings_of(data_name, row, quick=False):
     """Return the parameters of a model, but for the seed and the shared VAE, which follow."""
     on_table = data_name in recipes.TABLES
     shared = recipes.TABLE_SHARED if on_table else recipes.SHARED
     own = (recipes.TABLE_MODELS if on_table else recipes.MODELS)[row]
-    quickly = recipes.QUICK if quick else {}
+    quickly = recipes.QUICK | {"model": row} if quick else {}
     return {"model": row, **shared, **own, **quickly}
 
 
@@ -113,9 +99,7 @@ class Images:
         if row not in recipes.MODELS:
             return repr(rivals.SUPERVISED[row](None))
         text = described("VAEClassifier", settings_of(self.name, row, self.quick))
-        if row in recipes.BASED:
-            text += f" on {described('VAE', self.base_settings)}"
-        return text
+        return f"{text} on {described('VAE', self.base_settings)}"
 
     def compute(self, row, n_labels, draw):
         """Return the measures of one cell."""
@@ -131,8 +115,7 @@ class Images:
         y = few_labels.draw_labels(rows.y, each, draw)
         if row in recipes.MODELS:
             settings = settings_of(self.name, row, self.quick)
-            if row in recipes.BASED:
-                settings["base"], shared = self.base
+            settings["base"], shared = self.base
             model = VAEClassifier(**settings, random_state=draw)
         else:
             model = rivals.SUPERVISED[row](draw)

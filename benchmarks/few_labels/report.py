@@ -47,15 +47,13 @@ def ordered(plan, found):
     return [*plan, *sorted(set(found) - set(plan))]
 
 
-def lines(records, absent, measures, published):
+def lines(records, measures, published):
     """Return one line of cells for each row of a table.
 
     Parameters
     ----------
     records : list of dict
         Of one data set and number of labels.
-    absent : dict
-        Why rows cannot be computed.
     measures : sequence of str
     published : dict or None
         Figures of other people for some rows; None leaves the column out.
@@ -66,8 +64,9 @@ def lines(records, absent, measures, published):
         own = [r for r in records if r["row"] == row]
         beside = [] if published is None else [published.get(row, "–")]
         if not own:
-            reason = "not there" if row in absent else "not run"
-            found.append((row, reason, *["–"] * (len(measures) - 1), *beside, "–", "–", "–", "0"))
+            found.append(
+                (row, "not run", *["–"] * (len(measures) - 1), *beside, "–", "–", "–", "0")
+            )
             continue
         found.append(
             (
@@ -83,7 +82,7 @@ def lines(records, absent, measures, published):
     return found
 
 
-def compared(records, absent):
+def compared(records):
     """Return the table of one data set and number of labels."""
     first = records[0]
     tables = first["data"] in recipes.TABLES
@@ -95,7 +94,7 @@ def compared(records, absent):
         title += f"; most frequent class {_mean(records, 'most_frequent'):.3f}"
     header = ("row", *(m.replace("_", " ") for m in measures), *["published"] * (not tables))
     header += ("shared, core s", "fit, core s", "predict, core s", "draws")
-    parts = [title, markdown(header, lines(records, absent, measures, published))]
+    parts = [title, markdown(header, lines(records, measures, published))]
     if key in recipes.ELSEWHERE:
         parts.append(f"Published, of methods that are not run here: {recipes.ELSEWHERE[key]}.")
     return parts
@@ -120,23 +119,19 @@ def duels(records):
     return markdown(header, rows) if rows else ""
 
 
-def report(records, absent):
+def report(records):
     """Return everything as Markdown.
 
     Parameters
     ----------
     records : list of dict
-    absent : dict
-        Why rows cannot be computed.
     """
     records = newest(records)
     parts = []
     for _, group in groupby(sorted(records, key=_group), _group):
-        parts += compared([*group], absent)
+        parts += compared([*group])
     if won := duels([r for r in records if r["data"] in recipes.TABLES]):
         parts += ["### Wins : losses on the tables, draw by draw", won]
-    if absent:
-        parts.append("\n".join(["Not there:", "", *(f"- {k}: {v}" for k, v in absent.items())]))
     if records:
         of = {}
         for r in records:

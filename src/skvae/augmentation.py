@@ -23,6 +23,7 @@ __all__ = [
     "Erase",
     "Flip",
     "Shift",
+    "changed",
     "check_images",
     "resolve",
 ]
@@ -164,6 +165,31 @@ class Erase(Augmentation, name="erase"):
             shape[0], shape[axis] = near.shape
             inside = inside & near.view(shape)
         return x.masked_fill(inside, 0)
+
+
+def changed(
+    x: Tensor, mask: Tensor | None, changes: tuple[Augmentation, ...], noise: Noise
+) -> tuple[Tensor, Tensor | None]:
+    """Return rows after some changes, and which of their cells are made of observed ones alone.
+
+    Parameters
+    ----------
+    x : Tensor, shape (B, c, *space)
+    mask : Tensor of bool, same shape, or None
+        True where a cell is observed; None means that all are.
+    changes : tuple of Augmentation
+    noise : Noise
+    """
+    if not changes or mask is None:
+        for change in changes:
+            x = change(x, noise)
+        return x, mask
+    # Channels of a row change alike, so the mask may go along as more of them.
+    both = torch.cat([torch.where(mask, x, 0.0), mask.to(x.dtype)], 1)
+    for change in changes:
+        both = change(both, noise)
+    x, weight = both.chunk(2, 1)
+    return x, weight > 1 - 1e-4  # bilinear weights add up to 1 but for rounding
 
 
 def resolve(value: object) -> tuple[Augmentation, ...]:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from skvae import rng
-from skvae.augmentation import Augmentation
+from skvae.augmentation import Augmentation, changed
 from skvae.data import Source
 from skvae.evidence import Batch
 
@@ -42,10 +42,8 @@ class Augmented(Source):
         """Yield all rows once, changed."""
         for step, batch in enumerate(self.source.batches(epoch, size, device, skip=skip), skip):
             key = rng.generator(self.source.seed, rng.Stream.AUGMENT, epoch, step)
-            noise, x = rng.Sequential(key), batch.x
-            for one in self.augmentations:
-                x = one(x, noise)
-            yield replace(batch, x=x)
+            x, mask = changed(batch.x, batch.mask, self.augmentations, rng.Sequential(key))
+            yield replace(batch, x=x, mask=mask)
 
     def in_order(self, size: int, device: torch.device) -> Iterator[Batch]:
         """Yield all rows in their order, as they are."""

@@ -21,7 +21,15 @@ from skvae.exceptions import DataError
 from skvae.likelihoods import Support
 from skvae.likelihoods.base import Mode, Standardize
 
-__all__ = ["Binarize", "Source", "Transform", "binarize_by_content", "check_support", "even_sizes"]
+__all__ = [
+    "Binarize",
+    "Source",
+    "Transform",
+    "binarize_by_content",
+    "check_support",
+    "even_sizes",
+    "mean_of_observed",
+]
 
 Array = NDArray[np.floating]
 Binarize = Literal["threshold", "stochastic"] | None
@@ -63,7 +71,7 @@ class Transform:
         shift, unit = np.zeros(X.shape[1]), np.ones(X.shape[1])
         if mode == "none":
             return cls(shift, unit)
-        mean_of = _mean_of_observed if X.dtype.kind == "f" and np.isnan(X).any() else _mean
+        mean_of = _mean_of(X)
         if mode == "scale":
             return cls(shift, np.exp(mean_of(X, lambda x: np.log(x, dtype=np.float64))))
         # Scaling by the largest magnitude first keeps squares of 1e300 finite.
@@ -203,13 +211,13 @@ class Source:
         seed: int = 0,
         y: Tensor | None = None,
     ) -> None:
+        self.holes = x.is_floating_point() and bool(x.isnan().any())
         if binarize == "threshold":
-            x = (x > 0.5).to(torch.uint8)
+            x = (x > 0.5).to(x.dtype).where(~x.isnan(), x) if self.holes else (x > 0.5).byte()
         elif binarize == "stochastic":
             x = _as_grey_levels(x)
         self.x = x
         self._pending = transform
-        self.holes = x.is_floating_point() and bool(x.isnan().any())
         self.binarize = binarize
         self.seed = seed
         self.y = y
@@ -255,6 +263,7 @@ class Source:
         return self._pending.encode(x.flatten(1).numpy(), torch.float32).view(x.shape)
 
     def _batch(self, x: Tensor, device: torch.device, epoch: int, step: int) -> Batch:
+        observed = ~x.isnan() if self.holes else None
         if self.binarize == "stochastic":
             noise = rng.generator(self.seed, rng.Stream.TARGETS, epoch + 1, step)
             if x.dtype == torch.uint8:  # a byte below 255 is under g with probability g / 255
@@ -263,7 +272,7 @@ class Source:
             else:
                 x = torch.rand(x.shape, generator=noise) < x
         x = x.to(device, torch.float32)
-        return Batch(x.nan_to_num(0.0), ~x.isnan()) if self.holes else Batch(x)
+        return Batch(x) if observed is None else Batch(x.nan_to_num(0.0), observed.to(device))
 
 
 def binarize_by_content(X: Array, seed: int = 0) -> Array:
@@ -275,7 +284,7 @@ def binarize_by_content(X: Array, seed: int = 0) -> Array:
 
     Parameters
     ----------
-    X : ndarray, shape (n, D), values in [0, 1]
+    X : ndarray, shape (n, D), values in [0, 1], or NaN, which stays
     seed : int
         The default is part of the protocol: all models are scored on the same binary images.
 
@@ -284,8 +293,10 @@ def binarize_by_content(X: Array, seed: int = 0) -> Array:
     ndarray of 0 and 1, shape (n, D), same dtype
     """
     grey = torch.from_numpy(np.asarray(X, dtype=np.float32))
-    noise = rng.PerRow(grey, seed).uniform((), grey)
-    return (noise < grey).numpy().astype(X.dtype)
+    hidden = grey.isnan()
+    noise = rng.PerRow(grey.nan_to_num(0.0), seed).uniform((), grey)
+    drawn = (noise < grey).numpy().astype(X.dtype)
+    return np.where(hidden, X, drawn) if bool(hidden.any()) else drawn
 
 
 def _as_grey_levels(x: Tensor) -> Tensor:
@@ -300,6 +311,15 @@ def _as_grey_levels(x: Tensor) -> Tensor:
             return x
         levels[rows] = rounded
     return levels
+
+
+def mean_of_observed(X: Array) -> NDArray[np.float64]:
+    """Return the mean of the cells that are not NaN, shape (D,); 0 for a column without any."""
+    return _mean_of(X)(X, lambda x: x)
+
+
+def _mean_of(X: Array) -> Callable[[Array, Callable[[Array], Array]], NDArray[np.float64]]:
+    return _mean_of_observed if X.dtype.kind == "f" and np.isnan(X).any() else _mean
 
 
 def _mean(X: Array, function: Callable[[Array], Array]) -> NDArray[np.float64]:

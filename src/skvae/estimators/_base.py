@@ -93,9 +93,11 @@ class Face(AllOrNothing, BaseEstimator):  # type: ignore[misc]
     _core: Core
 
     def _validated(
-        self, X: Any, *, reset: bool = False, allow_nan: bool = False, compact: bool = False
+        self, X: Any, *, reset: bool = False, allow_nan: bool = True, compact: bool = False
     ) -> Array:
         """Check X and return it flat, (n, D), float32 or float64; ``reset`` learns its form.
+
+        NaN is a missing cell.
 
         ``compact`` keeps arrays of small types as they are.
         """
@@ -148,8 +150,9 @@ class Face(AllOrNothing, BaseEstimator):  # type: ignore[misc]
     @property
     def _advice(self) -> str:
         return (
-            f"{type(self).__name__} is trained on complete rows; for a fitted model, impute(X) "
-            "fills in what is missing."
+            f"{type(self).__name__} takes no missing cells here, in sequences and in rows that "
+            "are streamed from files. Rows in memory may have some; for a fitted model, impute(X) "
+            "fills them in."
         )
 
     def _unpack_table(self, table: files.Table, *, reset: bool) -> tuple[Array, list[str] | None]:

@@ -51,7 +51,7 @@ from skvae.models import (
     StackedModule,
     TargetModule,
 )
-from skvae.networks import MLP, RNN, Conv, Network
+from skvae.networks import MLP, RNN, Conv, Network, Table
 from skvae.objectives import Objective
 from skvae.posteriors import Posterior
 from skvae.priors import Prior
@@ -85,18 +85,25 @@ def choose_network(
     hidden_layer_sizes: tuple[int, ...],
     event_shape: tuple[int, ...],
     likelihood: Likelihood,
+    *,
+    holes: bool = False,
 ) -> Network:
     """Resolve a network; a name takes what it needs from the others.
 
     ``"auto"`` is a recurrent network for sequences, and a convolutional one for images and
-    volumes with channels, unless widths for a fully connected one were set.
+    volumes with channels, unless widths for a fully connected one were set. For flat rows of
+    which cells are missing, it is one that sees which.
     """
     if choice == "auto":
         image = len(event_shape) > 2 and min(event_shape[1:]) >= SMALLEST_IMAGE
         choice = Conv.name if image and tuple(hidden_layer_sizes) == WIDTHS else MLP.name
         choice = RNN.name if likelihood.sequential else choice
+        if choice == MLP.name and holes and len(event_shape) == 1:
+            choice = Table.name
     network: Network
-    if choice == MLP.name:
+    if choice == Table.name:
+        network = Table(hidden_layer_sizes=hidden_layer_sizes)
+    elif choice == MLP.name:
         network = MLP(hidden_layer_sizes=hidden_layer_sizes)
     elif choice == Conv.name:
         network = Conv.of(event_shape)
@@ -677,17 +684,21 @@ class Core:
 
     def _batch(self, X: Array, dtype: torch.dtype) -> Batch:
         check_support(X, self.spec.likelihood.support, self.spec.likelihood.name)
-        X = np.where(np.isnan(X), self.transform.shift, X).astype(X.dtype)  # hidden: any number
+        hidden = np.isnan(X)
+        X = np.where(hidden, self.transform.shift, X).astype(X.dtype)  # hidden: any number
         if self.binarize == "threshold":
             X = (X > 0.5).astype(X.dtype)
-        x = self.transform.encode(X, dtype)
-        return Batch(x.view(-1, *self.spec.event_shape).to(self.device))
+        x = self.transform.encode(X, dtype).view(-1, *self.spec.event_shape).to(self.device)
+        return Batch(x, self._mask(hidden) if hidden.any() else None)
+
+    def _mask(self, hidden: NDArray[np.bool_]) -> Tensor:
+        observed = torch.from_numpy(~hidden).view(-1, *self.spec.event_shape)
+        return observed.to(self.device)
 
     def batch_of(self, X: Array, module: LatentModule) -> Batch:
         """Return rows (n, D) with holes as a batch in the precision of the module."""
         batch = self._batch(X, next(module.parameters()).dtype)
-        observed = torch.from_numpy(~np.isnan(X)).view(batch.x.shape)
-        return dataclasses.replace(batch, mask=observed.to(self.device))
+        return dataclasses.replace(batch, mask=self._mask(np.isnan(X)))
 
     def _to_data(self, x: Tensor) -> NDArray[np.float64]:
         return self.transform.decode(x.detach().flatten(-len(self.spec.event_shape)))

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from skvae._rows import Without
-from skvae.data import Binarize, Source, Transform, check_support
+from skvae.data import Binarize, Source, Transform, check_support, mean_of_observed
 from skvae.estimators._containers import is_compact, widened
 from skvae.likelihoods import Likelihood, Support
 from skvae.likelihoods.base import Standardize
@@ -36,6 +36,11 @@ class FitRows(Protocol):
     @property
     def varied(self) -> bool:
         """Whether there are rows that differ."""
+        ...
+
+    @property
+    def holes(self) -> bool:
+        """Whether any cell is missing."""
         ...
 
     def check(self, likelihood: Likelihood) -> None:
@@ -71,7 +76,7 @@ class InMemory:
     Parameters
     ----------
     X : ndarray, shape (n, D)
-        Of floats, or of a small type, in which the rows then stay.
+        Of floats, NaN where a cell is missing, or of a small type, in which the rows then stay.
     seed : int
     y : ndarray of int64, shape (n,), of float32, shape (n, n_targets), or None
         Labels as in `Batch`.
@@ -90,12 +95,19 @@ class InMemory:
     @property
     def binary(self) -> bool:
         """Whether all values are 0 or 1."""
-        return all(bool(((rows == 0) | (rows == 1)).all()) for rows in self._chunks())
+        return all(
+            bool(((rows == 0) | (rows == 1) | np.isnan(rows)).all()) for rows in self._chunks()
+        )
 
     @property
     def varied(self) -> bool:
         """Whether there are rows that differ."""
         return bool((self.X[:1] != self.X).any())
+
+    @property
+    def holes(self) -> bool:
+        """Whether any cell is missing."""
+        return self.X.dtype.kind == "f" and any(np.isnan(x).any() for x in self._chunks())
 
     def check(self, likelihood: Likelihood) -> None:
         """Raise a DataError for values that the likelihood does not allow."""
@@ -113,8 +125,8 @@ class InMemory:
         return Transform.fit(self.X, mode)
 
     def mean(self) -> NDArray[np.float64]:
-        """Return the mean, shape (D,)."""
-        return np.asarray(self.X.mean(0, dtype=np.float64))
+        """Return the mean of the observed cells, shape (D,); 0 where there are none."""
+        return mean_of_observed(self.X)
 
     def some(self, n: int) -> Array:
         """Return n random rows, or all if there are fewer; a function of the seed."""
@@ -186,6 +198,11 @@ class Streamed:
     def varied(self) -> bool:
         """Whether there are rows that differ."""
         return bool((self.survey.low != self.survey.high).any())
+
+    @property
+    def holes(self) -> bool:
+        """Whether any cell is missing; such rows are refused."""
+        return False
 
     def check(self, likelihood: Likelihood) -> None:
         """Raise a DataError for values that the likelihood does not allow."""

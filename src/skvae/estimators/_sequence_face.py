@@ -48,11 +48,17 @@ class SequenceFace(Face):
     def _validated(
         self, X: Any, *, reset: bool = False, allow_nan: bool = False, compact: bool = False
     ) -> Array:
-        """Check X and return it flat, as `Face` does; ``reset`` learns its form."""
+        """Check X and return it flat, as `Face` does; ``reset`` learns its form.
+
+        Missing cells of sequences must be allowed.
+        """
         X, sequences = self._sequences(X, reset=reset, missing=allow_nan)
         if sequences is None:
             values = super()._validated(
-                X, reset=reset, allow_nan=allow_nan, compact=compact and not self._sequential
+                X,
+                reset=reset,
+                allow_nan=allow_nan or not self._sequential,
+                compact=compact and not self._sequential,
             )
             if not reset:
                 self._check_steps(values)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skvae.data import Transform
+from skvae.data import Transform, mean_of_observed
 from skvae.estimators._fit_rows import InMemory
 from skvae.exceptions import ParameterError, did_you_mean
 from skvae.likelihoods import (
@@ -113,7 +113,7 @@ class TableRows(InMemory):
 
     def mean(self) -> NDArray[np.float64]:
         """Return the mean of the observed cells, shape (D,)."""
-        return np.asarray(np.nanmean(self.whole, 0, dtype=np.float64))
+        return mean_of_observed(self.whole)
 
     def resampled(self, seed: int) -> TableRows:
         """Return a bootstrap sample of the rows."""

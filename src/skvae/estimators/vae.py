@@ -260,7 +260,8 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Kept):  # type: ign
         Parameters
         ----------
         X : array, DataFrame, tensor, path or files.Table; shape (n, D) or (n, *event)
-            No missing values. Arrays of bytes and other small types stay so in memory. A path is
+            NaN is a missing cell, which counts nowhere; rows that are streamed, and sequences,
+            must be complete. Arrays of bytes and other small types stay so in memory. A path is
             read by `skvae.files.read`, but streamed with bounded memory where it is a directory, a
             Parquet file or a ``.npy`` file above 512 MiB; so is a `skvae.streams.Rows`. At most
             10,000 rows of a stream are held out. A list of strings, or a list of arrays (L, F) or
@@ -276,7 +277,8 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Kept):  # type: ign
         Raises
         ------
         DataError
-            X has NaN, infinity, or values that the likelihood does not allow.
+            X has infinity or values that the likelihood does not allow, or NaN where rows must be
+            complete.
         ParameterError, InvalidParameterError
             A parameter has a value that makes no sense.
         TrainingDivergedError
@@ -369,7 +371,11 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Kept):  # type: ign
             posterior=Posterior.resolve(self.posterior, argument="posterior"),
             prior=self.prior,
             network=choose_network(
-                self._body, self.hidden_layer_sizes, self.event_shape_, self.likelihood_
+                self._body,
+                self.hidden_layer_sizes,
+                self.event_shape_,
+                self.likelihood_,
+                holes=rows.holes,
             ),
             model=self._wiring(),
             binarize=self.binarize,
@@ -621,6 +627,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Kept):  # type: ign
         tags = super().__sklearn_tags__()
         tags.estimator_type = "density_estimator"
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        tags.input_tags.allow_nan = True
         tags.input_tags.positive_only = self._needs_positive_data()
         return tags
 

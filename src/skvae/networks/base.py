@@ -64,7 +64,7 @@ class CenteredEncoder(Encoder):
         Counts and bytes come in their own units and are divided by their common spread.
         """
         self.center.copy_(mean)
-        self.spread.copy_(((rows - mean) ** 2).mean().sqrt().clamp(min=1.0))
+        self.spread.copy_(((rows - mean) ** 2).nanmean().sqrt().clamp(min=1.0))
 
     def centered(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """Return x (B, *event) in units of the spread around the mean, 0 where hidden."""

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from skvae.augmentation import Affine, Augmentation, Erase, Shift, check_images
+from skvae.augmentation import Affine, Augmentation, Erase, Shift, changed, check_images
 from skvae.evidence import Batch, Evidence, Model
 from skvae.exceptions import ParameterError
 from skvae.penalties.base import Penalty, said_of
@@ -158,9 +158,8 @@ def unlabelled(batch: Batch) -> Batch:
 
 
 def _changed(batch: Batch, changes: tuple[Augmentation, ...], noise: Noise) -> Batch:
-    for change in changes:
-        batch = replace(batch, x=change(batch.x, noise))
-    return batch
+    x, mask = changed(batch.x, batch.mask, changes, noise)
+    return replace(batch, x=x, mask=mask)
 
 
 def _of_length(length: float, r: Tensor) -> Tensor:

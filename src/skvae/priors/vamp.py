@@ -61,7 +61,8 @@ class VampModule(PriorModule):
         """Start from the training rows, again and again where there are few."""
         index = torch.arange(len(self.inputs)) % len(rows)
         with torch.no_grad():
-            self.inputs.copy_(rows[index])
+            some = rows[index]  # of which a hidden cell starts at its mean
+            self.inputs.copy_(torch.where(some.isnan(), rows.nanmean(0).nan_to_num(), some))
 
     def forward(self, infer: Infer) -> Distribution:
         """Return p(z)."""
