@@ -77,12 +77,20 @@ class SequenceSource(Source):
     ragged : bool
         Whether the steps get a channel "alive"; False for sequences of one length.
     seed : int
+    y : Tensor, or None
+        Labels as in `Batch`, which the batches then have.
     """
 
     def __init__(
-        self, sequences: Ragged, transform: Transform, *, ragged: bool = True, seed: int = 0
+        self,
+        sequences: Ragged,
+        transform: Transform,
+        *,
+        ragged: bool = True,
+        seed: int = 0,
+        y: Tensor | None = None,
     ) -> None:
-        self.sequences, self.ragged = sequences, ragged
+        self.sequences, self.ragged, self.y = sequences, ragged, y
         self.binarize, self.seed = None, seed
         n_features = sequences.values.shape[1]
         self._step = Transform(transform.shift[:n_features], transform.unit[:n_features])
@@ -93,19 +101,22 @@ class SequenceSource(Source):
     def identity(self) -> list[Tensor]:
         """Return what a fit knows its data by, when it goes on from a checkpoint."""
         values = np.ascontiguousarray(self.sequences.values)
-        return [torch.from_numpy(values), torch.from_numpy(self.sequences.offsets)]
+        own = [torch.from_numpy(values), torch.from_numpy(self.sequences.offsets)]
+        return own if self.y is None else [*own, self.y]
 
     def batches(
         self, epoch: int, size: int, device: torch.device, *, skip: int = 0
     ) -> Iterator[Batch]:
         """Yield all sequences once, in an order that is a function of (seed, epoch)."""
         for step, index in enumerate(self.groups(epoch, size)[skip:], skip):
-            yield self._batch(self._padded(index), device, epoch, step)
+            batch = self._batch(self._padded(index), device, epoch, step)
+            yield self._labelled(batch, torch.from_numpy(index))
 
     def in_order(self, size: int, device: torch.device) -> Iterator[Batch]:
         """Yield all sequences in their order."""
         for step, index in enumerate(torch.arange(len(self)).split(even_sizes(len(self), size))):
-            yield self._batch(self._padded(index.numpy()), device, -1, step)
+            batch = self._batch(self._padded(index.numpy()), device, -1, step)
+            yield self._labelled(batch, index)
 
     def groups(self, epoch: int, size: int) -> list[NDArray[np.int64]]:
         """Return the numbers of the sequences of each batch of an epoch."""

@@ -23,7 +23,7 @@ from skvae.exceptions import ParameterError
 
 if TYPE_CHECKING:
     from skvae.distributed import World
-    from skvae.estimators._fit_rows import InMemory
+    from skvae.estimators._fit_rows import LabelledRows
     from skvae.estimators.classifier import VAEClassifier
     from skvae.networks import Network
 
@@ -38,14 +38,14 @@ BELIEVED = 0.95  # probability of a class from which on rows are made with it
 class Auto(Recipe):
     """M2 whose q(y | x) is learned in the way that suits the rows."""
 
-    def fit(self, own: VAEClassifier, rows: InMemory, world: World) -> None:
+    def fit(self, own: VAEClassifier, rows: LabelledRows, world: World) -> None:
         """Fit on rows with and without classes."""
         recipe, own.choice_ = self._chosen(own, rows, world)
         if own.verbose and world.is_main:
             sys.stderr.write(f"{type(own).__name__}: {own.choice_}\n")
         recipe.fit(own, rows, world)
 
-    def _chosen(self, own: VAEClassifier, rows: InMemory, world: World) -> tuple[Recipe, str]:
+    def _chosen(self, own: VAEClassifier, rows: LabelledRows, world: World) -> tuple[Recipe, str]:
         shape = own.event_shape_
         spreading = "labels that spread along a graph of the posterior means of a VAE"
         if len(shape) == 3 and min(shape[1:]) >= SMALLEST_IMAGE:
@@ -55,10 +55,11 @@ class Auto(Recipe):
             )
         base = below(own, rows, world)
         assert rows.y is not None
-        core = base._core
-        found = held_out_accuracy(
-            core.posterior_mean(rows.X), core.in_units(rows.X), rows.y, len(own.classes_)
-        )
+        core, found = base._core, None
+        if not core.spec.likelihood.sequential:  # of which there is no logistic regression
+            found = held_out_accuracy(
+                core.posterior_mean(rows.X), core.shown(rows.X), rows.y, len(own.classes_)
+            )
         if found is None:
             return EndToEnd(SURE, base), f"model='m2', begun with {spreading}."
         figures = (
@@ -81,17 +82,15 @@ class Judged(Recipe):
         """Return the body of q(y | x)."""
 
     @abstractmethod
-    def judge(self, own: VAEClassifier, rows: InMemory, world: World) -> None:
+    def judge(self, own: VAEClassifier, rows: LabelledRows, world: World) -> None:
         """Let q(y | x) learn."""
 
-    def prepared(self, own: VAEClassifier, rows: InMemory, world: World) -> InMemory:
+    def prepared(self, own: VAEClassifier, rows: LabelledRows, world: World) -> LabelledRows:
         """Return the rows as `judge` needs them."""
         return rows
 
-    def fit(self, own: VAEClassifier, rows: InMemory, world: World) -> None:
+    def fit(self, own: VAEClassifier, rows: LabelledRows, world: World) -> None:
         """Fit on rows with and without classes."""
-        from skvae.estimators._fit_rows import InMemory
-
         own._spreading = None
         own._judge_body = self.body(own)
         rows = self.prepared(own, rows, world)
@@ -105,7 +104,7 @@ class Judged(Recipe):
         y = np.where(log_p.max(1) >= np.log(BELIEVED), log_p.argmax(1), UNKNOWN)
         y = np.where(rows.y == UNKNOWN, y, rows.y)
         try:
-            own._train(InMemory(rows.X, rows.seed, y), world)
+            own._train(rows.labelled(y), world)
         finally:
             for parameter in judge:
                 parameter.requires_grad_(True)
@@ -120,11 +119,11 @@ class Images(Judged):
 
         return Conv.of(own.event_shape_).replace(channels=CHANNELS)
 
-    def prepared(self, own: VAEClassifier, rows: InMemory, world: World) -> InMemory:
+    def prepared(self, own: VAEClassifier, rows: LabelledRows, world: World) -> LabelledRows:
         """Return the rows with the guesses that are sure."""
         return guessed(rows, spread(below(own, rows, world), rows, own), SURE)
 
-    def judge(self, own: VAEClassifier, rows: InMemory, world: World) -> None:
+    def judge(self, own: VAEClassifier, rows: LabelledRows, world: World) -> None:
         """Let q(y | x) say the same of changed images."""
         from skvae.augmentation import Affine, Erase
         from skvae.objectives import Consistency, Discriminative, Supervised
@@ -144,7 +143,7 @@ class Linear(Judged):
 
         return MLP(())
 
-    def judge(self, own: VAEClassifier, rows: InMemory, world: World) -> None:
+    def judge(self, own: VAEClassifier, rows: LabelledRows, world: World) -> None:
         """Fit the regression."""
         from sklearn.linear_model import LogisticRegression
 

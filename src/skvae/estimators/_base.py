@@ -21,6 +21,7 @@ from skvae.estimators._containers import (
     check_finite,
     column_names,
     container_of,
+    fill_frame,
     is_compact,
     to_container,
     to_numpy,
@@ -186,7 +187,7 @@ class Face(AllOrNothing, BaseEstimator):  # type: ignore[misc]
     def _take_form(self, other: Face) -> None:
         """Take from another estimator what it learned of the form of the data."""
         learned = ("_container", "_flat", "_dtype", "_channels_last", "_form")
-        public = ("event_shape_", "n_features_in_", "feature_names_in_")
+        public = ("event_shape_", "n_features_in_", "feature_names_in_", "schema_")
         for name in (*learned, *public):
             if hasattr(other, name):
                 setattr(self, name, getattr(other, name))
@@ -214,6 +215,25 @@ class Face(AllOrNothing, BaseEstimator):  # type: ignore[misc]
         if not self._flat:
             return values.reshape(len(values), *self._given_event)
         return to_container(values, self._container, getattr(self, "feature_names_in_", None))
+
+    def _completed(self, X: Any, values: Array, filled: Array) -> Any:
+        """Return X with its holes filled in, as it came.
+
+        Parameters
+        ----------
+        X : what the user passed
+        values : ndarray, shape (n, D)
+            The same as `_validated` returns it.
+        filled : ndarray, shape (n, D) or, for draws, (m, n, D)
+            In the order of the cells that users have.
+        """
+        if container_of(X) == "numpy":
+            shape = X.values.shape if isinstance(X, files.Table) else np.shape(X)
+            return filled.reshape(*filled.shape[:-2], *shape)
+        missing = np.isnan(self._outward(values))
+        if filled.ndim == 2:
+            return fill_frame(X, filled, missing)
+        return [fill_frame(X, one, missing) for one in filled]
 
     def _rows_to_fit(self, X: Any, *, reset: bool = False, world: World | None = None) -> FitRows:
         """Check X and return its rows for training, in memory or as a stream from files."""

@@ -86,19 +86,19 @@ def choose_network(
     event_shape: tuple[int, ...],
     likelihood: Likelihood,
     *,
-    holes: bool = False,
+    of_cells: bool = False,
 ) -> Network:
     """Resolve a network; a name takes what it needs from the others.
 
     ``"auto"`` is a recurrent network for sequences, and a convolutional one for images and
-    volumes with channels, unless widths for a fully connected one were set. For flat rows of
-    which cells are missing, it is one that sees which.
+    volumes with channels, unless widths for a fully connected one were set. For flat rows with
+    holes or of mixed columns (``of_cells``), it is one that sees which cells are missing.
     """
     if choice == "auto":
         image = len(event_shape) > 2 and min(event_shape[1:]) >= SMALLEST_IMAGE
         choice = Conv.name if image and tuple(hidden_layer_sizes) == WIDTHS else MLP.name
         choice = RNN.name if likelihood.sequential else choice
-        if choice == MLP.name and holes and len(event_shape) == 1:
+        if choice == MLP.name and of_cells and len(event_shape) == 1:
             choice = Table.name
     network: Network
     if choice == Table.name:
@@ -417,9 +417,15 @@ class Core:
             verdict.weight.copy_(torch.from_numpy(weight))
             verdict.bias.copy_(torch.from_numpy(bias))
 
-    def in_units(self, X: Array) -> Array:
-        """Return rows in model units, shape (n, D)."""
-        return self._per_block(X, lambda _, batch: batch.x.flatten(1), self.n_features)
+    def shown(self, X: Array) -> Array:
+        """Return rows as networks see them, shape (n, width); 0 for hidden cells."""
+
+        def part(module: LatentModule, batch: Batch) -> Tensor:
+            x, mask = module.likelihood.represent(batch.x, batch.mask)
+            return (x if mask is None else torch.where(mask, x, 0.0)).flatten(1)
+
+        width = int(np.prod(self.module.likelihood.input_shape))
+        return self._per_block(X, part, width)
 
     def class_prior(self) -> list[float]:
         """p(y) of a model with classes."""

@@ -1,7 +1,7 @@
 """The rows of a fit, in memory or streamed from files: all that training asks of them."""
 
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import numpy as np
 import torch
@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 from skvae._rows import Without
 from skvae.data import Binarize, Source, Transform, check_support, mean_of_observed
 from skvae.estimators._containers import is_compact, widened
+from skvae.exceptions import DataError
 from skvae.likelihoods import Likelihood, Support
 from skvae.likelihoods.base import Standardize
 from skvae.streams import Rows, StreamSource, Survey, survey
 
-__all__ = ["FitRows", "InMemory", "Streamed"]
+__all__ = ["FitRows", "InMemory", "LabelledRows", "Streamed", "in_memory"]
 
 Array = NDArray[Any]
 
@@ -68,6 +69,57 @@ class FitRows(Protocol):
     ) -> Source:
         """Return batches in model units."""
         ...
+
+
+class LabelledRows(FitRows, Protocol):
+    """Rows in memory that labels stand beside.
+
+    Attributes
+    ----------
+    y : ndarray of int64, shape (n,), of float32, shape (n, n_targets), or None
+        Labels as in `Batch`.
+    guess : ndarray like y, or None
+        Labels that training may begin with.
+    """
+
+    y: Array | None
+    guess: Array | None
+
+    @property
+    def X(self) -> Array:
+        """The rows, shape (n, D)."""
+        ...
+
+    def labelled(self, y: Array | None, guess: Array | None = None) -> Self:
+        """Return the same rows with other labels."""
+        ...
+
+    def subset(self, index: NDArray[np.intp]) -> Self:
+        """Return some rows."""
+        ...
+
+
+def in_memory(rows: FitRows, name: str) -> LabelledRows:
+    """Return rows that labels can be put beside.
+
+    Parameters
+    ----------
+    rows : FitRows
+    name : str
+        Of the estimator, for the message.
+
+    Raises
+    ------
+    DataError
+        They are streamed from files.
+    """
+    if isinstance(rows, Streamed):
+        raise DataError(
+            f"{name} is trained on rows in memory, but X is streamed from files. Read them first: "
+            "skvae.files.read(X), or np.load(X)."
+        )
+    labelled: LabelledRows = rows  # type: ignore[assignment]
+    return labelled
 
 
 class InMemory:
@@ -136,6 +188,10 @@ class InMemory:
         """Split off n random rows, a function of the seed; return the others and these."""
         order = np.random.default_rng([self.seed, 1]).permutation(len(self.X))
         return self.subset(order[n:]), self.subset(order[:n])
+
+    def labelled(self, y: Array | None, guess: Array | None = None) -> "InMemory":
+        """Return the same rows with other labels."""
+        return InMemory(self.X, self.seed, y, guess)
 
     def subset(self, index: NDArray[np.intp]) -> "InMemory":
         """Return some rows."""

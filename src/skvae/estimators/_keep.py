@@ -66,6 +66,7 @@ class Kept(Scores):
             "channels_last": self._channels_last,
             "dtype": self._dtype,
             "sequences": None if self._form is None else self._form.to_json(),
+            "schema": None if self._schema is None else self._schema.to_json(),
             **self._own_manifest(),
         }
         tensors |= self._own_tensors()

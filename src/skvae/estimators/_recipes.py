@@ -17,7 +17,7 @@ from skvae.exceptions import DataError
 
 if TYPE_CHECKING:
     from skvae.distributed import World
-    from skvae.estimators._fit_rows import InMemory
+    from skvae.estimators._fit_rows import LabelledRows
     from skvae.estimators.classifier import VAEClassifier
 
 __all__ = ["EndToEnd", "Features", "Recipe", "Stack", "below", "guessed", "spread"]
@@ -29,7 +29,7 @@ class Recipe(ABC):
     """A way to fit a classifier."""
 
     @abstractmethod
-    def fit(self, own: VAEClassifier, rows: InMemory, world: World) -> None:
+    def fit(self, own: VAEClassifier, rows: LabelledRows, world: World) -> None:
         """Fit on rows with and without classes."""
 
 
@@ -47,7 +47,7 @@ class EndToEnd(Recipe):
     def __init__(self, pseudo_labels: float | None = None, base: VAE | None = None) -> None:
         self.pseudo_labels, self.base = pseudo_labels, base
 
-    def fit(self, own: VAEClassifier, rows: InMemory, world: World) -> None:
+    def fit(self, own: VAEClassifier, rows: LabelledRows, world: World) -> None:
         """Fit on rows with and without classes."""
         own._spreading = own._judge_body = None
         share = own.pseudo_labels if self.pseudo_labels is None else self.pseudo_labels
@@ -61,7 +61,7 @@ class EndToEnd(Recipe):
 class Features(Recipe):
     """M1: a VAE of all rows, and a classifier of posterior means."""
 
-    def fit(self, own: VAEClassifier, rows: InMemory, world: World) -> None:
+    def fit(self, own: VAEClassifier, rows: LabelledRows, world: World) -> None:
         """Fit on rows with and without classes."""
         base = below(own, rows, world)
         own._core, own.likelihood_ = base._core.copy(), base.likelihood_
@@ -82,7 +82,7 @@ class Features(Recipe):
 class Stack(Recipe):
     """M1+M2: a VAE of all rows, and M2 of its latent vectors, drawn afresh in each epoch."""
 
-    def fit(self, own: VAEClassifier, rows: InMemory, world: World) -> None:
+    def fit(self, own: VAEClassifier, rows: LabelledRows, world: World) -> None:
         """Fit on rows with and without classes."""
         from skvae.models import M1M2
 
@@ -106,16 +106,14 @@ class Stack(Recipe):
         own._train(rows, world, upper=True)
 
 
-def spread(base: VAE, rows: InMemory, own: VAEClassifier) -> Spreading:
+def spread(base: VAE, rows: LabelledRows, own: VAEClassifier) -> Spreading:
     """Return what labels say of all rows along the graph of their posterior means."""
     assert rows.y is not None
     return Spreading.fit(base._core.posterior_mean(rows.X), rows.y, len(own.classes_))
 
 
-def guessed(rows: InMemory, spreading: Spreading, share: float) -> InMemory:
+def guessed(rows: LabelledRows, spreading: Spreading, share: float) -> LabelledRows:
     """Return the rows with guesses for a share of them, the surest, and all labels."""
-    from skvae.estimators._fit_rows import InMemory
-
     assert rows.y is not None
     if len(spreading.shares) != len(rows):  # all labels are known
         return rows
@@ -124,10 +122,10 @@ def guessed(rows: InMemory, spreading: Spreading, share: float) -> InMemory:
     sure = margin >= np.quantile(margin, 1 - share)
     guess = np.where(sure, spreading.shares.argmax(1), UNKNOWN)
     guess = np.where(rows.y == UNKNOWN, guess, rows.y)
-    return InMemory(rows.X, rows.seed, rows.y, guess)
+    return rows.labelled(rows.y, guess)
 
 
-def below(own: VAEClassifier, rows: InMemory, world: World) -> VAE:
+def below(own: VAEClassifier, rows: LabelledRows, world: World) -> VAE:
     """Return the VAE below: the one that was given, or one trained on the rows."""
     base = own.base
     if base is not None and hasattr(base, "_core"):

@@ -10,7 +10,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skvae import evaluation, files
 from skvae.estimators._base import Rows, Seed, at_least, joined, seed_of
-from skvae.estimators._sequence_face import SequenceFace
+from skvae.estimators._mixed_face import MixedFace
 
 if TYPE_CHECKING:
     from skvae.callbacks import History
@@ -20,7 +20,7 @@ __all__ = ["Scores"]
 ROWS_FOR_KL = 20_000  # of a stream, kept to split the KL
 
 
-class Scores(SequenceFace):
+class Scores(MixedFace):
     """Log-likelihood of rows, summaries of it, and a check of the estimate."""
 
     history_: History

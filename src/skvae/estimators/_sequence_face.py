@@ -203,10 +203,10 @@ class SequenceFace(Face):
         length, channels = self.event_shape_
         return Ragged.unpadded(values[:, : (length - 1) * channels], channels - 1)
 
-    def _filled(self, X: Any, filled: Array) -> Any:
-        """Return sequences with what was missing; for draws (m, n, D) a list of these."""
+    def _completed(self, X: Any, values: Array, filled: Array) -> Any:
         form, items = self._form, listed(X)
-        assert form is not None
+        if form is None:
+            return super()._completed(X, values, filled)
         assert items is not None
         draws = filled.reshape(-1, *filled.shape[-2:])
         out = [form.filled(items, self._unpadded(rows)) for rows in draws]

@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import DTypeLike, NDArray
 
 from skvae.buckets import SequenceSource, StepTransform
@@ -47,7 +48,11 @@ class SequenceRows:
         Number of different codes; 0 for numbers.
     dtype : dtype
         Of padded rows.
+    y, guess : ndarray or None
+        As of `LabelledRows`.
     """
+
+    holes = False  # such sequences are refused
 
     def __init__(
         self,
@@ -58,8 +63,11 @@ class SequenceRows:
         ragged: bool = True,
         n_codes: int = 0,
         dtype: DTypeLike = np.float32,
+        y: Array | None = None,
+        guess: Array | None = None,
     ) -> None:
         self.sequences, self.seed = sequences, seed
+        self.y, self.guess = y, guess
         self.length, self.ragged, self.n_codes, self.dtype = length, ragged, n_codes, dtype
 
     @classmethod
@@ -104,7 +112,14 @@ class SequenceRows:
         n_features = self.sequences.values.shape[1]
         n = min(n, max(LEAST_ROWS, MOST_CELLS // (self.length * (n_features + self.ragged))))
         order = np.random.default_rng([self.seed, 2]).permutation(len(self))
-        some = self.sequences.take(order[:n])
+        return self._padded(self.sequences.take(order[:n]))
+
+    @property
+    def X(self) -> Array:
+        """The sequences as padded rows, shape (n, D)."""
+        return self._padded(self.sequences)
+
+    def _padded(self, some: Ragged) -> Array:
         if self.ragged:
             return some.padded(self.length, self.dtype)
         return some.values.reshape(len(some), -1)
@@ -112,22 +127,34 @@ class SequenceRows:
     def hold_out(self, n: int) -> "tuple[SequenceRows, SequenceRows]":
         """Split off n random sequences, a function of the seed; return the others and these."""
         order = np.random.default_rng([self.seed, 1]).permutation(len(self))
-        return self._only(order[n:]), self._only(order[:n])
+        return self.subset(order[n:]), self.subset(order[:n])
 
     def source(
         self, transform: Transform, event_shape: tuple[int, ...], *, binarize: Binarize, seed: int
     ) -> Source:
         """Return batches in model units."""
-        return SequenceSource(self.sequences, transform, ragged=self.ragged, seed=seed)
+        y = None if self.y is None else torch.from_numpy(self.y)
+        return SequenceSource(self.sequences, transform, ragged=self.ragged, seed=seed, y=y)
 
-    def _only(self, index: NDArray[np.int64]) -> "SequenceRows":
+    def labelled(self, y: Array | None, guess: Array | None = None) -> "SequenceRows":
+        """Return the same sequences with other labels."""
+        return self._like(self.sequences, y, guess)
+
+    def subset(self, index: NDArray[np.intp]) -> "SequenceRows":
+        """Return some sequences."""
+        y, guess = (None if one is None else one[index] for one in (self.y, self.guess))
+        return self._like(self.sequences.take(index), y, guess)
+
+    def _like(self, sequences: Ragged, y: Array | None, guess: Array | None) -> "SequenceRows":
         return SequenceRows(
-            self.sequences.take(index),
+            sequences,
             self.seed,
             length=self.length,
             ragged=self.ragged,
             n_codes=self.n_codes,
             dtype=self.dtype,
+            y=y,
+            guess=guess,
         )
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import torch
 
     from skvae.estimators._core import FirstLabels, Kind
-    from skvae.estimators._fit_rows import FitRows, InMemory
+    from skvae.estimators._fit_rows import FitRows, LabelledRows
     from skvae.models import GenerativeModel
     from skvae.networks import Network
     from skvae.objectives import Objective
@@ -205,7 +205,7 @@ n_iter_no_change, tol, precision, device, checkpoint, random_state, verbose
 
         Parameters
         ----------
-        X : as in `VAE.fit`, but rows that fit into memory, and no sequences
+        X : as in `VAE.fit`, but rows that fit into memory
         y : array, shape (n,)
             Labels of any type; −1, NaN and None for unknown ones, and of unsigned types the
             largest value, which is what NumPy makes of −1. Where there is but one other value, −1
@@ -226,7 +226,7 @@ n_iter_no_change, tol, precision, device, checkpoint, random_state, verbose
             Loss or gradients stayed non-finite; the estimator keeps the last good weights.
         """
         from skvae.distributed import joined as together
-        from skvae.estimators._fit_rows import InMemory
+        from skvae.estimators._fit_rows import in_memory
 
         name = type(self).__name__
         if y is None:
@@ -237,14 +237,10 @@ n_iter_no_change, tol, precision, device, checkpoint, random_state, verbose
             for name in ("base_", "choice_", "classifier_"):  # of another model, before
                 self.__dict__.pop(name, None)
             rows = self._rows_to_fit(X, reset=True, world=world)
-            if not isinstance(rows, InMemory):
-                raise DataError(
-                    f"{name} is trained on rows in memory that all have the same cells; X is "
-                    "streamed from files, or has sequences."
-                )
+            rows = in_memory(rows, name)
             self.classes_, codes = encode_labels(y, name)
-            check_consistent_length(rows.X, codes)
-            rows = InMemory(rows.X, rows.seed, codes)
+            check_consistent_length(rows, codes)
+            rows = rows.labelled(codes)
             self._class_counts = np.bincount(codes[codes != UNKNOWN], minlength=1)
             recipe_of(self.model).fit(self, rows, world)
         return self
@@ -294,19 +290,18 @@ n_iter_no_change, tol, precision, device, checkpoint, random_state, verbose
     @property
     def _body(self) -> str | Spec:
         # Each of many classes has to be decoded, and a convolutional q(y | x) is enough.
-        return "mlp" if (self.model, self.network) == ("auto", "auto") else self.network
+        of_images = (self.model, self.network) == ("auto", "auto") and len(self.event_shape_) > 2
+        return "mlp" if of_images else self.network
 
     def _first(self, rows: FitRows, n_epochs: int) -> FirstLabels | None:
-        from skvae.estimators._fit_rows import InMemory
-
-        own: InMemory = rows  # type: ignore[assignment]
+        own: LabelledRows = rows  # type: ignore[assignment]
         if own.guess is None or n_epochs < 2:
             return None
-        guessed = InMemory(own.X, own.seed, own.guess)
+        guessed = own.labelled(own.guess)
         return guessed, self._guide(guessed), n_epochs // 2
 
     def _guide(self, rows: FitRows) -> FitRows | None:
-        own: InMemory = rows  # type: ignore[assignment]
+        own: LabelledRows = rows  # type: ignore[assignment]
         assert own.y is not None
         known = np.flatnonzero(own.y != UNKNOWN)
         # Where all are labelled, each batch is its own guide.

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from skvae.data import Transform
     from skvae.estimators._core import Kind
-    from skvae.estimators._fit_rows import FitRows, InMemory
+    from skvae.estimators._fit_rows import FitRows, LabelledRows
     from skvae.networks import Network
     from skvae.objectives import Objective
 
@@ -156,7 +156,7 @@ n_iter_no_change, tol, precision, device, checkpoint, random_state, verbose
 
         Parameters
         ----------
-        X : as in `VAE.fit`, but rows that fit into memory, and no sequences
+        X : as in `VAE.fit`, but rows that fit into memory
         y : array, shape (n,) or (n, n_targets)
             Numbers in any unit; NaN and None for unknown ones. Of several targets, each may be
             known or not.
@@ -177,7 +177,7 @@ n_iter_no_change, tol, precision, device, checkpoint, random_state, verbose
         """
         from skvae.data import Transform
         from skvae.distributed import joined as together
-        from skvae.estimators._fit_rows import InMemory
+        from skvae.estimators._fit_rows import in_memory
 
         name = type(self).__name__
         if y is None:
@@ -186,17 +186,13 @@ n_iter_no_change, tol, precision, device, checkpoint, random_state, verbose
             )
         with self._all_or_nothing(TrainingDivergedError), together() as world:
             rows = self._rows_to_fit(X, reset=True, world=world)
-            if not isinstance(rows, InMemory):
-                raise DataError(
-                    f"{name} is trained on rows in memory that all have the same cells; X is "
-                    "streamed from files, or has sequences."
-                )
+            rows = in_memory(rows, name)
             targets, self._one_target = encode_targets(y, name)
-            check_consistent_length(rows.X, targets)
+            check_consistent_length(rows, targets)
             self.n_outputs_ = targets.shape[1]
             self._scaling = Transform.fit(targets, "per_feature")
             standard = (targets - self._scaling.shift) / self._scaling.unit
-            rows = InMemory(rows.X, rows.seed, standard.astype(np.float32))
+            rows = rows.labelled(standard.astype(np.float32))
             self._start(rows)
             self._train(rows, world)
         return self
@@ -217,7 +213,7 @@ n_iter_no_change, tol, precision, device, checkpoint, random_state, verbose
         return super()._bound() + Supervised(float(self.alpha))
 
     def _guide(self, rows: FitRows) -> FitRows | None:
-        own: InMemory = rows  # type: ignore[assignment]
+        own: LabelledRows = rows  # type: ignore[assignment]
         assert own.y is not None
         known = np.flatnonzero(~np.isnan(own.y).all(1))
         # Where all have a target, each batch is its own guide.

@@ -22,7 +22,7 @@ from skvae.estimators._base import (
     joined,
     seed_of,
 )
-from skvae.estimators._containers import container_of, fill_frame, to_numpy, widened
+from skvae.estimators._containers import to_numpy, widened
 from skvae.estimators._keep import Kept
 from skvae.exceptions import DataError, ParameterError, TrainingDivergedError
 from skvae.spec import Spec
@@ -261,10 +261,12 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Kept):  # type: ign
         ----------
         X : array, DataFrame, tensor, path or files.Table; shape (n, D) or (n, *event)
             NaN is a missing cell, which counts nowhere; rows that are streamed, and sequences,
-            must be complete. Arrays of bytes and other small types stay so in memory. A path is
-            read by `skvae.files.read`, but streamed with bounded memory where it is a directory, a
-            Parquet file or a ``.npy`` file above 512 MiB; so is a `skvae.streams.Rows`. At most
-            10,000 rows of a stream are held out. A list of strings, or a list of arrays (L, F) or
+            must be complete. A frame may have columns of categories and dates, too (see
+            `skvae.schema`); each column then has a likelihood of its own. Arrays of bytes and
+            other small types stay so in memory. A path is read by `skvae.files.read`, but streamed
+            with bounded memory where it is a directory, a Parquet file or a ``.npy`` file above
+            512 MiB; so is a `skvae.streams.Rows`. At most 10,000 rows of a stream are held out. A
+            list of strings, or a list of arrays (L, F) or
             (L,) or of lists of codes that differ in their lengths, is a set of sequences; so is
             any list with ``network="rnn"`` or ``"tcn"``. Files of these are ``.txt`` and
             ``.jsonl``, with one sequence on each line.
@@ -358,11 +360,11 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Kept):  # type: ign
         self.history_ = History()
 
     def _start(self, rows: FitRows) -> None:
-        from skvae.estimators._core import Core, choose_likelihood, choose_network, pick_device
+        from skvae.estimators._core import Core, choose_network, pick_device
         from skvae.posteriors import Posterior
 
         self._begin()
-        self.likelihood_ = choose_likelihood(self.likelihood, rows)
+        self.likelihood_ = self._chosen_likelihood(rows)
         self._core = Core.create(
             rows,
             event_shape=self.event_shape_,
@@ -375,7 +377,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Kept):  # type: ign
                 self.hidden_layer_sizes,
                 self.event_shape_,
                 self.likelihood_,
-                holes=rows.holes,
+                of_cells=rows.holes or self._schema is not None,
             ),
             model=self._wiring(),
             binarize=self.binarize,
@@ -599,15 +601,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Kept):  # type: ign
         filled = self._outward(
             self._core.impute(values, n_draws, n_samples=n_samples, seed=seed, kind=_kind(kind))
         )
-        if self._form is not None:
-            return self._filled(rows, filled)
-        if container_of(rows) == "numpy":
-            shape = rows.values.shape if isinstance(rows, files.Table) else np.shape(rows)
-            return filled.reshape(*filled.shape[:-2], *shape)
-        missing = np.isnan(self._outward(values))
-        if n_draws is None:
-            return fill_frame(rows, filled, missing)
-        return [fill_frame(rows, one, missing) for one in filled]
+        return self._completed(rows, values, filled)
 
     @property
     def _n_features_out(self) -> int:
