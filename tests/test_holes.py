@@ -222,7 +222,9 @@ def test_priors_start_from_rows_with_holes(prior):
     assert np.isfinite(vae.fit_prior(holes, n_steps=5).score(holes))
 
 
-@pytest.mark.parametrize("model", ["auto", "m1", "m2", "m1+m2", "adgm", "sdgm", "ladder"])
+@pytest.mark.parametrize(
+    "model", ["auto", "m1", "m2", "m1+m2", "adgm", "sdgm", "ladder", "mixture"]
+)
 def test_classes_are_learned_from_rows_with_holes(model):
     source = np.random.default_rng(0)
     y = source.integers(2, size=300)

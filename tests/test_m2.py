@@ -7,14 +7,14 @@ import pytest
 import torch
 from scipy import integrate, special
 
-from skvae import VAE, posteriors, priors, rng
+from skvae import VAE, VAEClassifier, posteriors, priors, rng
 from skvae.conditional import Accuracy, Importance
 from skvae.distributions import draw
 from skvae.evidence import Batch
 from skvae.exceptions import ParameterError
 from skvae.importance import log_marginal
 from skvae.likelihoods import Bernoulli, Gaussian
-from skvae.models import M2, Assembly
+from skvae.models import M2, Assembly, ClassMixture
 from skvae.networks import MLP
 from skvae.objectives import ELBO, IWAE, Supervised
 
@@ -69,6 +69,7 @@ MODELS = {
     "mixture prior": {"prior": priors.GaussianMixture(n_components=4)},
     "learned": {"model": M2(C, class_prior="learned")},
     "uniform": {"model": M2(C)},
+    "class mixture": {"model": ClassMixture(C, class_prior=(0.5, 0.3, 0.2), hidden_size=6)},
 }
 
 
@@ -322,3 +323,40 @@ def test_what_does_not_go_together_is_refused(change, message):
 def test_a_prior_of_classes_is_checked(wrong):
     with pytest.raises(ParameterError, match="class_prior"):
         M2(3, class_prior=wrong)
+
+
+def test_a_class_mixture_is_one_of_the_code():
+    module = built(ClassMixture(C, class_prior=(0.5, 0.3, 0.2), hidden_size=6), d=1)
+    x, h = rows(4), torch.linspace(-30, 30, 20_001, dtype=torch.float64)[:, None]
+    # What the decoder makes of h, whatever the class: p(x | h), (n_points, B).
+    p = module._emit(h[:, None])
+    log_px = p.log_prob(x[None]).sum(-1)
+    m, s = module.place[:, 0].detach(), module.spread[:, 0].detach()
+    parts = torch.distributions.Normal(m, s).log_prob(h) + torch.log_softmax(
+        module.class_logits, -1
+    )
+    density = torch.logsumexp(parts, -1)[:, None]
+    exact = torch.logsumexp(log_px + density, 0) + math.log(60 / 20_000)
+    found = log_marginal(module, Batch(x), 20_000, noise()).log_likelihood
+    torch.testing.assert_close(found, exact.detach(), atol=0.02, rtol=0)
+
+
+def test_a_class_mixture_tells_clusters_apart():
+    source = np.random.default_rng(0)
+    y = source.integers(3, size=300)
+    X = 4.0 * np.eye(3)[y] @ source.normal(size=(3, 6)) + source.normal(size=(300, 6))
+    some = np.where(np.arange(300) < 15, y, -1)
+    classifier = VAEClassifier(2, model="mixture", max_epochs=60, batch_size=32, random_state=0)
+    assert classifier.fit(X, some).score(X, y) > 0.9
+    with pytest.raises(
+        ParameterError, match="'class_mixture' does not go with posterior='von_mises"
+    ):
+        Assembly(
+            (WIDTH,),
+            3,
+            Bernoulli(),
+            posteriors.VonMisesFisher(),
+            priors.Sphere(),
+            MLP((7,)),
+            ClassMixture(C),
+        )

@@ -159,7 +159,9 @@ def test_likelihoods_of_the_columns_can_be_given():
     assert vae.likelihood_ == given
 
 
-@pytest.mark.parametrize("model", ["auto", "m1", "m2", "m1+m2", "adgm", "sdgm", "ladder"])
+@pytest.mark.parametrize(
+    "model", ["auto", "m1", "m2", "m1+m2", "adgm", "sdgm", "ladder", "mixture"]
+)
 def test_classes_of_mixed_rows(model):
     df, y = frame()
     some = np.where(np.arange(N) < 40, y, -1)

@@ -97,6 +97,7 @@ SPECS = [
     augmentation.Erase(0.3),
     models.M2(3, class_prior=(0.5, 0.25, 0.25)),
     models.M1M2(3, kept=(0, 2), hidden_layer_sizes=()),
+    models.ClassMixture(3, "learned", 5),
     models.M2Regression(2, hidden_size=5, activation="tanh"),
     models.ADGM(3, (0.5, 0.25, 0.25), 4, hidden_size=5, judge=networks.MLP((3,))),
     models.SDGM(3, "learned", 4, activation="tanh"),

@@ -162,6 +162,7 @@ RECIPES: dict[str, type[Recipe]] = {
     "adgm": EndToEnd,
     "sdgm": EndToEnd,
     "ladder": EndToEnd,
+    "mixture": EndToEnd,
 }
 
 
@@ -174,7 +175,7 @@ def recipe_of(model: Any) -> Recipe:
         There is none.
     """
     name = getattr(model, "name", model)
-    name = {"ladder_m2": "ladder"}.get(name, name)
+    name = {"ladder_m2": "ladder", "class_mixture": "mixture"}.get(name, name)
     if name not in RECIPES:
         raise ParameterError(
             f"model={model!r} is no model of rows with classes; choose from {', '.join(RECIPES)}."

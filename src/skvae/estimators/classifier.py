@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["VAEClassifier"]
 
-Model = Literal["auto", "m1", "m2", "m1+m2", "adgm", "sdgm", "ladder"] | Spec
+Model = Literal["auto", "m1", "m2", "m1+m2", "adgm", "sdgm", "ladder", "mixture"] | Spec
 
 
 class VAEClassifier(ClassifierMixin, VAE):  # type: ignore[misc]
@@ -46,7 +46,8 @@ class VAEClassifier(ClassifierMixin, VAE):  # type: ignore[misc]
     ----------
     n_components : int, default=50
         Number of latent dimensions beside the class.
-    model : {"auto", "m1", "m2", "m1+m2", "adgm", "sdgm", "ladder"} or spec, default="auto"
+    model : {"auto", "m1", "m2", "m1+m2", "adgm", "sdgm", "ladder", "mixture"} or spec, \
+default="auto"
         How rows and classes hang together:
 
         - ``"auto"``: what works best by default; ``choice_`` says what that is.
@@ -55,6 +56,8 @@ class VAEClassifier(ClassifierMixin, VAE):  # type: ignore[misc]
         - ``"m1+m2"``: M2 of the latent vectors of a VAE of all rows [1]_.
         - ``"adgm"``, ``"sdgm"``: M2 with an auxiliary variable, and with that in the decoder [4]_.
         - ``"ladder"``: M2 with the several latent vectors of a ladder [2]_.
+        - ``"mixture"``: each class is a Gaussian of the latent vector, which is all that x is made
+          of (`models.ClassMixture`).
     alpha : float, default=0.1
         Weight of the mean of −log q(y | x) over the labelled rows, beside the mean of the bound
         over all. The paper's α, which is multiplied by the number of rows there.
@@ -278,6 +281,7 @@ n_iter_no_change, tol, precision, device, checkpoint, random_state, verbose
             "adgm": models.ADGM,
             "sdgm": models.SDGM,
             "ladder": models.LadderM2,
+            "mixture": models.ClassMixture,
         }
         wiring: GenerativeModel = wirings[self.model](**own)
         return wiring

@@ -4,6 +4,7 @@ from skvae.models.assembly import Assembly
 from skvae.models.auxiliary import ADGM, SDGM, AuxiliaryModule
 from skvae.models.base import GenerativeModel, LatentModule
 from skvae.models.class_ladder import ClassLadderModule, LadderM2
+from skvae.models.class_mixture import ClassMixture, ClassMixtureModule
 from skvae.models.classes import M2, ClassModule
 from skvae.models.classifying import ClassifyingModule
 from skvae.models.conv_ladder import ConvLadder
@@ -21,6 +22,8 @@ __all__ = [
     "Assembly",
     "AuxiliaryModule",
     "ClassLadderModule",
+    "ClassMixture",
+    "ClassMixtureModule",
     "ClassModule",
     "ClassifyingModule",
     "ConvLadder",

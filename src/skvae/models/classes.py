@@ -204,7 +204,11 @@ class ClassConditionalModule(ClassifyingModule):
     def _emit_of(self, shown: Tensor, classes: Tensor) -> Distribution:
         """p(x | z, y) from what the decoder is to see of z (K, P, ·), for classes (P,)."""
         code = F.one_hot(classes, self.n_classes).to(shown.dtype)
-        return self._emit(torch.cat([shown, code.expand(len(shown), *code.shape)], -1))
+        return self._emit(self._seen(shown, code.expand(len(shown), *code.shape)))
+
+    def _seen(self, shown: Tensor, code: Tensor) -> Tensor:
+        """What the decoder sees of z (..., ·) and of y as indicators (..., C)."""
+        return torch.cat([shown, code], -1)
 
     def _contexts(self, features: Tensor) -> Tensor:
         """What q(z | x, y) is made of, for each class, (C, B, H)."""
@@ -262,7 +266,11 @@ class ClassModule(ClassConditionalModule):
         self.d = model.prior_latent(spec).width
         self.posterior = spec.posterior.build(spec.n_components, model.hidden_size)
         width = self.posterior.embedding_width(model.prior_latent(spec))
-        self.decoder = self._build_decoder(width + model.n_classes)
+        self.decoder = self._build_decoder(self._width(width))
+
+    def _width(self, of_z: int) -> int:
+        """Width of `_seen`."""
+        return of_z + self.n_classes
 
     def _laws(self, contexts: Tensor) -> Sequence[Distribution]:
         return [self.posterior(context) for context in contexts]
@@ -274,7 +282,7 @@ class ClassModule(ClassConditionalModule):
     def generate(self, z: Tensor) -> Distribution:
         """p(x | z, y) for [z, y] (..., d + C), batch shape (..., *event)."""
         shown = self.posterior.embed(z[..., : self.d], None)
-        return self._emit(torch.cat([shown, z[..., self.d :]], -1))
+        return self._emit(self._seen(shown, z[..., self.d :]))
 
     def _of_pairs(
         self, pairs: Batch, classes: Tensor, contexts: Tensor, n_samples: int, noise: rng.Noise
