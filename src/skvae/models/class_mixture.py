@@ -44,8 +44,8 @@ class ClassMixture(M2, name="class_mixture"):
         super().check(parts)
         if parts.posterior.space != "real":
             raise ParameterError(
-                f"model={self.name!r} does not go with posterior={parts.posterior.name!r}: z is "
-                "moved and stretched by class, for which it must be real numbers."
+                f"model={self.name!r} does not go with posterior={parts.posterior.name!r}: the "
+                "classes move and stretch z, for which it must be real numbers."
             )
 
 
