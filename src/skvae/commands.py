@@ -175,6 +175,9 @@ def sample(
         Literal["draw", "mean"],
         Parameter(help="draw: from p(x | z); mean: E[x | z], as pictures usually show."),
     ] = "draw",
+    temperature: Annotated[
+        float, Parameter(help="Below 1, samples are more typical and less diverse.")
+    ] = 1.0,
     of_class: Annotated[
         str | None, Parameter(help="Rows of this class alone, from a model that knows classes.")
     ] = None,
@@ -185,7 +188,9 @@ def sample(
     check_target(options.output, options.force)
     vae = load(model)
     more = {} if of_class is None else {"y": _class_called(of_class, vae, model)}
-    rows = vae.sample(n_samples, kind=kind, random_state=random_state, **more)
+    rows = vae.sample(
+        n_samples, kind=kind, temperature=temperature, random_state=random_state, **more
+    )
     if isinstance(rows, list):
         options.deliver_sequences(rows)
     else:

@@ -187,6 +187,28 @@ class Shard:
         return draw(shape, whole).narrow(len(shape), self.start, self.stop - self.start)
 
 
+class Tempered:
+    """Noise whose normal numbers are wider or narrower; uniform ones stay.
+
+    Parameters
+    ----------
+    noise : Noise
+    temperature : float
+        Their standard deviation.
+    """
+
+    def __init__(self, noise: Noise, temperature: float) -> None:
+        self.noise, self.temperature = noise, temperature
+
+    def normal(self, shape: tuple[int, ...], like: Tensor) -> Tensor:
+        """Normal numbers, shape (*shape, *like.shape)."""
+        return self.temperature * self.noise.normal(shape, like)
+
+    def uniform(self, shape: tuple[int, ...], like: Tensor) -> Tensor:
+        """Uniform numbers in [0, 1), shape (*shape, *like.shape)."""
+        return self.noise.uniform(shape, like)
+
+
 class Repeated:
     """Noise for rows that are there several times over, new at each time.
 

@@ -471,9 +471,11 @@ class Core:
         dtype: np.dtype[Any],
         y: int | None = None,
         targets: Array | None = None,
+        temperature: float = 1.0,
     ) -> Array:
         """Draw from p(z) and then p(x | z), or E[x | z] with ``kind="mean"``; shape (n, D).
 
+        ``temperature`` multiplies the Gaussian noise that z is made of.
         Of a model with classes, ``y`` is the number of that of all rows; of one with targets,
         ``targets`` are those of each row, (n, n_targets).
         """
@@ -481,7 +483,8 @@ class Core:
         def part(i: int, start: int) -> Array:
             noise = rng.Sequential(rng.generator(seed, rng.Stream.SAMPLE, i))
             size = (min(ROWS_PER_CALL, n - start),)
-            z = draw(self.module.prior_distribution(), size, noise)
+            warmth = noise if temperature == 1 else rng.Tempered(noise, temperature)
+            z = draw(self.module.prior_distribution(), size, warmth)
             if y is not None:
                 classes = self._classes(self.module)
                 z = classes.of_class(z[..., : classes.d], y, noise)

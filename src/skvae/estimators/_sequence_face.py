@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ import numpy as np
 from skvae import files
 from skvae.estimators._base import Array, Face
 from skvae.estimators._containers import container_of, to_numpy
-from skvae.exceptions import DataError, ModelFileError, ParameterError
+from skvae.exceptions import DataError, ModelFileError, ParameterError, did_you_mean
 from skvae.sequences import Form, Ragged, are_sequences, listed
 from skvae.spec import Spec
 
@@ -183,7 +183,9 @@ class SequenceFace(Face):
             self._take(form)
 
     def _as_one(self, x: Any, name: str) -> Any:
-        """Return one row, or one sequence, as a set of one."""
+        """Return one row, or one sequence, as a set of one; a mapping is a row with holes."""
+        if isinstance(x, Mapping):
+            return self._named(x, name)
         if self._form is not None:
             return [x]
         if container_of(x) == "numpy":
@@ -192,6 +194,26 @@ class SequenceFace(Face):
         if len(x) != 1:
             raise DataError(f"{name} must be one row; received a frame of {len(x)} rows.")
         return x
+
+    def _named(self, cells: Mapping[str, Any], name: str) -> Any:
+        """Return a row of which some cells are given by the names of their columns."""
+        names = list(getattr(self, "feature_names_in_", ()))
+        unknown = [key for key in cells if key not in names]
+        if unknown:
+            columns = ", ".join(map(str, names)) or "no names: pass a row with NaN"
+            raise DataError(
+                f"{name} has the key {unknown[0]!r}, but the columns of fit have "
+                f"{columns}.{did_you_mean(str(unknown[0]), names)}"
+            )
+        if self._container == "numpy":
+            values = np.asarray([[cells.get(key, np.nan) for key in names]], dtype=self._dtype)
+            return files.Table(values, tuple(names))
+        import narwhals as nw
+
+        hole = None if hasattr(self, "schema_") else np.nan
+        row = {key: [cells.get(key, hole)] for key in names}
+        backend: Any = self._container
+        return nw.from_dict(row, backend=backend).to_native()
 
     def _contained(self, values: Array) -> Any:
         if self._form is None:

@@ -13,11 +13,11 @@ from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_array, check_consistent_length, check_is_fitted
 
 from skvae.estimators._auto import RECIPES, recipe_of
-from skvae.estimators._base import Array, Rows, Seed, at_least, joined, seed_of
+from skvae.estimators._base import Array, Rows, Seed, joined
 from skvae.estimators._containers import to_numpy, widened
 from skvae.estimators._labels import UNKNOWN, class_number, encode_labels
 from skvae.estimators._spreading import Spreading
-from skvae.estimators.vae import VAE, _kind
+from skvae.estimators.vae import VAE
 from skvae.exceptions import DataError, ModelFileError, ParameterError, TrainingDivergedError
 from skvae.spec import Spec
 
@@ -443,7 +443,9 @@ n_iter_no_change, tol, precision, device, checkpoint, random_state, verbose
         n_samples: int = 1,
         *,
         y: Any = None,
+        given: Any = None,
         kind: Kind = "draw",
+        temperature: float = 1.0,
         random_state: Seed = None,
     ) -> Any:
         """Draw new rows from the model, of all classes or of one.
@@ -453,7 +455,7 @@ n_iter_no_change, tol, precision, device, checkpoint, random_state, verbose
         n_samples : int
         y : a label, or None
             None draws the class of each row from p(y).
-        kind : {"draw", "mean"}
+        given, kind, temperature
             As in `VAE.sample`.
         random_state : int, RandomState, Generator or None
 
@@ -462,11 +464,8 @@ n_iter_no_change, tol, precision, device, checkpoint, random_state, verbose
         X : shape (n_samples, D) or (n_samples, *event), in the container that `fit` saw
         """
         check_is_fitted(self)
-        n = at_least("n_samples", n_samples, 0)
         chosen = None if y is None else self._number(y)
-        seed, dtype = seed_of(random_state), np.dtype(self._dtype)
-        rows = self._core.sample(n, seed=seed, kind=_kind(kind), dtype=dtype, y=chosen)
-        return self._contained(rows)
+        return self._sampled(n_samples, given, kind, temperature, random_state, y=chosen)
 
     @property
     def _n_features_out(self) -> int:

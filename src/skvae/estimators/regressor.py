@@ -12,10 +12,10 @@ from sklearn.base import RegressorMixin
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_array, check_consistent_length, check_is_fitted
 
-from skvae.estimators._base import Array, Rows, Seed, at_least, joined, seed_of
+from skvae.estimators._base import Array, Rows, Seed, at_least, joined
 from skvae.estimators._containers import to_numpy, widened
 from skvae.estimators._targets import encode_targets, given_targets
-from skvae.estimators.vae import VAE, _kind
+from skvae.estimators.vae import VAE
 from skvae.exceptions import DataError, ModelFileError, TrainingDivergedError
 from skvae.spec import Spec
 
@@ -300,7 +300,9 @@ n_iter_no_change, tol, precision, device, checkpoint, random_state, verbose
         n_samples: int = 1,
         *,
         y: Any = None,
+        given: Any = None,
         kind: Kind = "draw",
+        temperature: float = 1.0,
         random_state: Seed = None,
     ) -> Any:
         """Draw new rows from the model, of all targets or of given ones.
@@ -311,7 +313,7 @@ n_iter_no_change, tol, precision, device, checkpoint, random_state, verbose
         y : number or array, or None
             As in `inverse_transform`; None draws the target of each row from p(y), a Gaussian of
             the mean and the standard deviation of those of `fit`.
-        kind : {"draw", "mean"}
+        given, kind, temperature
             As in `VAE.sample`.
         random_state : int, RandomState, Generator or None
 
@@ -322,9 +324,7 @@ n_iter_no_change, tol, precision, device, checkpoint, random_state, verbose
         check_is_fitted(self)
         n = at_least("n_samples", n_samples, 0)
         targets = None if y is None else self._standard(y, n)
-        seed, dtype = seed_of(random_state), np.dtype(self._dtype)
-        rows = self._core.sample(n, seed=seed, kind=_kind(kind), dtype=dtype, targets=targets)
-        return self._contained(rows)
+        return self._sampled(n, given, kind, temperature, random_state, targets=targets)
 
     def _standard(self, y: Any, n: int) -> NDArray[np.float64]:
         """Return the targets of n rows as the model sees them, (n, n_targets)."""

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 __all__ = ["VAE"]
 
+N_GIVEN = 1024  # importance samples for a row of which cells are given
+
 
 class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Kept):  # type: ignore[misc]
     """Variational autoencoder [1]_: generate, look, fill in, and score.
@@ -536,26 +538,67 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Kept):  # type: ign
 
     # -- generate -------------------------------------------------------------------------
 
-    def sample(self, n_samples: int = 1, *, kind: Kind = "draw", random_state: Seed = None) -> Any:
-        """Draw new rows from the model.
+    def sample(
+        self,
+        n_samples: int = 1,
+        *,
+        given: Any = None,
+        kind: Kind = "draw",
+        temperature: float = 1.0,
+        random_state: Seed = None,
+    ) -> Any:
+        """Draw new rows from the model, of all kinds or with some cells given.
 
         Parameters
         ----------
         n_samples : int
+        given : one row with holes, a mapping from names of columns to values, or None
+            Cells that all rows have; NaN (in sequences None) and names left out are drawn from
+            p(missing | observed), as `impute` does.
         kind : {"draw", "mean"}
             ``"draw"``: z from the prior, then x from p(x | z), a true sample of the model.
             ``"mean"``: E[x | z] at such z, which is what pictures usually show.
+        temperature : float
+            Multiplies the Gaussian noise that z is made of [1]_: below 1, samples are more typical
+            and less diverse. 1 is the model.
         random_state : int, RandomState, Generator or None
 
         Returns
         -------
         X : shape (n_samples, D) or (n_samples, *event), in the container that `fit` saw
+
+        References
+        ----------
+        .. [1] Kingma and Dhariwal, "Glow", 2018, arXiv:1807.03039
         """
         check_is_fitted(self)
-        n = at_least("n_samples", n_samples, 0)
-        seed = seed_of(random_state)
-        dtype = np.dtype(self._dtype)
-        return self._contained(self._core.sample(n, seed=seed, kind=_kind(kind), dtype=dtype))
+        return self._sampled(n_samples, given, kind, temperature, random_state)
+
+    def _sampled(
+        self,
+        n_samples: int,
+        given: Any,
+        kind: Kind,
+        temperature: float,
+        random_state: Seed,
+        **label: Any,
+    ) -> Any:
+        """Draw rows, as `sample` says; a label is for `Core.sample`."""
+        n, kind = at_least("n_samples", n_samples, 0), _kind(kind)
+        warmth, seed = _temperature(temperature), seed_of(random_state)
+        if given is None:
+            dtype = np.dtype(self._dtype)
+            rows = self._core.sample(
+                n, seed=seed, kind=kind, dtype=dtype, temperature=warmth, **label
+            )
+            return self._contained(rows)
+        if warmth != 1 or any(value is not None for value in label.values()):
+            raise ParameterError(
+                "given does not go with temperature or y: z follows from the cells that are given."
+            )
+        row = self._validated(self._as_one(given, "given"), allow_nan=True)
+        draws = self._core.impute(row, max(1, n), n_samples=N_GIVEN, seed=seed, kind=kind)
+        return self._contained(draws[:n, 0])
 
     # -- fill in --------------------------------------------------------------------------
 
@@ -624,6 +667,13 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Kept):  # type: ign
         tags.input_tags.allow_nan = True
         tags.input_tags.positive_only = self._needs_positive_data()
         return tags
+
+
+def _temperature(value: object) -> float:
+    number = float(value) if isinstance(value, Real) else np.nan
+    if not 0 <= number < np.inf:
+        raise ParameterError(f"temperature must be a number >= 0; received {value!r}.")
+    return number
 
 
 def _kind(kind: Kind) -> Kind:
