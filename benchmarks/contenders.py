@@ -98,7 +98,7 @@ def pythae(X, batch_size, precision):
 CONTENDERS = {"skvae.VAE": ours, "plain loop": plain, "pythae": pythae}
 
 
-def pythae_trainer(X, folder, callbacks=None, **config):
+def pythae_trainer(X, folder, callbacks=None, latent=LATENT, **config):
     """Return a trainer of pythae's VAE with the network of this file."""
     from pythae.data.datasets import BaseDataset
     from pythae.models import VAE as PythaeVAE
@@ -110,7 +110,7 @@ def pythae_trainer(X, folder, callbacks=None, **config):
     class Encoder(BaseEncoder):
         def __init__(self):
             super().__init__()
-            self.layers = PlainVAE().encoder
+            self.layers = PlainVAE(latent).encoder
 
         def forward(self, x):
             mean, log_var = self.layers(x.flatten(1)).chunk(2, -1)
@@ -119,14 +119,14 @@ def pythae_trainer(X, folder, callbacks=None, **config):
     class Decoder(BaseDecoder):
         def __init__(self):
             super().__init__()
-            self.layers = nn.Sequential(PlainVAE().decoder, nn.Sigmoid())
+            self.layers = nn.Sequential(PlainVAE(latent).decoder, nn.Sigmoid())
 
         def forward(self, z):
             return ModelOutput(reconstruction=self.layers(z))
 
     torch.manual_seed(0)
     model = PythaeVAE(
-        VAEConfig(input_dim=(D,), latent_dim=LATENT, reconstruction_loss="bce"),
+        VAEConfig(input_dim=(D,), latent_dim=latent, reconstruction_loss="bce"),
         encoder=Encoder(),
         decoder=Decoder(),
     )
