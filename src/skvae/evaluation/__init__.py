@@ -5,6 +5,7 @@ them does not import torch.
 """
 
 from skvae._cell_scores import CellScores, ImputationReport
+from skvae.evaluation.features import ClassifierFeatures
 from skvae.evaluation.likelihood import (
     LikelihoodBounds,
     LikelihoodReport,
@@ -15,17 +16,40 @@ from skvae.evaluation.likelihood import (
     warn_of_heavy_tails,
 )
 from skvae.evaluation.maps import EmbeddingReport, embedding
+from skvae.evaluation.two_samples import (
+    Copies,
+    Support,
+    TwoSampleTest,
+    copies,
+    expected_coverage,
+    frechet_distance,
+    frechet_distance_of_gaussians,
+    kernel_distance,
+    support,
+    two_sample_test,
+)
 
 __all__ = [
     "CellScores",
+    "ClassifierFeatures",
+    "Copies",
     "EmbeddingReport",
     "ImputationReport",
     "LikelihoodBounds",
     "LikelihoodReport",
+    "Support",
+    "TwoSampleTest",
+    "copies",
     "embedding",
+    "expected_coverage",
+    "frechet_distance",
+    "frechet_distance_of_gaussians",
     "imputation_rmse",
+    "kernel_distance",
     "likelihood_bounds",
     "likelihood_report",
+    "support",
+    "two_sample_test",
     "warn_of_collapse",
     "warn_of_heavy_tails",
 ]

@@ -106,4 +106,5 @@ def vote(codes: Places, n_classes: int) -> Places:
     """
     rows = np.arange(len(codes))[:, None]
     counts = np.bincount((rows * n_classes + codes).ravel(), minlength=len(codes) * n_classes)
-    return counts.reshape(-1, n_classes).argmax(1)
+    chosen: Places = counts.reshape(-1, n_classes).argmax(1)
+    return chosen
