@@ -16,6 +16,7 @@ from skvae.evaluation.likelihood import (
     warn_of_heavy_tails,
 )
 from skvae.evaluation.maps import EmbeddingReport, embedding
+from skvae.evaluation.samples import GenerationReport, generation
 from skvae.evaluation.two_samples import (
     Copies,
     Support,
@@ -34,6 +35,7 @@ __all__ = [
     "ClassifierFeatures",
     "Copies",
     "EmbeddingReport",
+    "GenerationReport",
     "ImputationReport",
     "LikelihoodBounds",
     "LikelihoodReport",
@@ -44,6 +46,7 @@ __all__ = [
     "expected_coverage",
     "frechet_distance",
     "frechet_distance_of_gaussians",
+    "generation",
     "imputation_rmse",
     "kernel_distance",
     "likelihood_bounds",

@@ -13,7 +13,7 @@ __all__ = ["N_FEATURES", "Classifier", "train"]
 
 N_FEATURES = 128
 BATCH = 128
-LEARNING_RATE = 1e-3
+LEARNING_RATE = 2e-3
 CHANNELS = (16, 32)
 SIDES = 7  # longest sides of the maps that the last hidden layer reads
 
@@ -51,7 +51,7 @@ class Classifier(nn.Module):
         else:
             layers += [nn.Linear(width, N_FEATURES), nn.ReLU()]
             width = N_FEATURES
-        self.body = nn.Sequential(*layers, nn.Flatten(), nn.Linear(width, N_FEATURES), nn.ReLU())
+        self.body = nn.Sequential(*layers, nn.Flatten(), nn.Linear(width, N_FEATURES), nn.SiLU())
         self.top = nn.Linear(N_FEATURES, n_classes)
 
     def features(self, x: Tensor) -> Tensor:

@@ -85,6 +85,17 @@ class ClassifierFeatures:
         self.n_updates = n_updates
         self.random_state = random_state
 
+    @property
+    def fitted(self) -> bool:
+        """Whether there are features yet."""
+        return hasattr(self, "_model")
+
+    def like(self) -> ClassifierFeatures:
+        """Return one that is not fitted yet, with the same parameters."""
+        return ClassifierFeatures(
+            event_shape=self.event_shape, n_updates=self.n_updates, random_state=self.random_state
+        )
+
     def fit(self, X: Any, y: Any) -> Self:
         """Train the classifier.
 
@@ -140,7 +151,7 @@ class ClassifierFeatures:
         return float(np.mean(guess == known_labels(y, "y", len(guess), "X")))
 
     def _rows(self, X: Any) -> Any:
-        if not hasattr(self, "_model"):
+        if not self.fitted:
             raise ParameterError(
                 "ClassifierFeatures has not been fitted: call fit(X, y) with labelled rows first."
             )
