@@ -5,6 +5,14 @@ them does not import torch.
 """
 
 from skvae._cell_scores import CellScores, ImputationReport
+from skvae.evaluation.factors import (
+    DisentanglementReport,
+    beta_vae_score,
+    dci_scores,
+    disentanglement,
+    factor_vae_score,
+    mutual_information,
+)
 from skvae.evaluation.features import ClassifierFeatures
 from skvae.evaluation.likelihood import (
     LikelihoodBounds,
@@ -34,6 +42,7 @@ __all__ = [
     "CellScores",
     "ClassifierFeatures",
     "Copies",
+    "DisentanglementReport",
     "EmbeddingReport",
     "GenerationReport",
     "ImputationReport",
@@ -41,9 +50,13 @@ __all__ = [
     "LikelihoodReport",
     "Support",
     "TwoSampleTest",
+    "beta_vae_score",
     "copies",
+    "dci_scores",
+    "disentanglement",
     "embedding",
     "expected_coverage",
+    "factor_vae_score",
     "frechet_distance",
     "frechet_distance_of_gaussians",
     "generation",
@@ -51,6 +64,7 @@ __all__ = [
     "kernel_distance",
     "likelihood_bounds",
     "likelihood_report",
+    "mutual_information",
     "support",
     "two_sample_test",
     "warn_of_collapse",
