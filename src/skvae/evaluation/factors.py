@@ -162,14 +162,15 @@ def disentanglement(
     chosen = subsample(len(z), at_most, generator(random_state, 0))
     z, v = _checked(z[chosen], v[chosen])
     levels = _levels(v, n_bins)
-    halves = z[: len(z) // 2], z[len(z) // 2 :]
-    seeds = generator(random_state, 1).integers(2**31, size=v.shape[1])
+    half = len(z) // 2
+    halves = z[:half], z[half:]
+    random = generator(random_state, 1)
     predictable = np.empty((z.shape[1], v.shape[1]))
     importance = np.empty((z.shape[1], v.shape[1]))
     right = []
     for j in range(v.shape[1]):
-        parts = levels[: len(z) // 2, j], levels[len(z) // 2 :, j]
-        importance[:, j], share = _forest(halves, parts, int(seeds[j]))
+        parts = levels[:half, j], levels[half:, j]
+        importance[:, j], share = _forest(halves, parts, int(random.integers(2**31)))
         right.append(share)
         for i, code in enumerate(z.T):
             predictable[i, j] = (
@@ -449,9 +450,7 @@ class _Groups:
 def _checked(codes: Any, factors: Any) -> tuple[Floats, Array]:
     z, v = as_rows(codes, "codes", minimum=20), as_rows(factors, "factors", minimum=20)
     if len(z) != len(v):
-        raise DataError(
-            f"codes has {len(z)} rows and factors has {len(v)}: one for each is needed."
-        )
+        raise DataError(f"codes has {len(z)} rows, but factors has {len(v)}: they must be alike.")
     for rows, name in ((z, "codes"), (v, "factors")):
         if rows.shape[1] < 2:
             raise DataError(f"{name} has 1 column; at least two are needed to be told apart.")
