@@ -187,6 +187,8 @@ def test_the_expected_coverage_of_small_samples():
     assert expected_coverage(2, 2, 1) == pytest.approx(2 / 3)
     assert expected_coverage(10_000, 10_000, 5) == pytest.approx(1 - 2**-5, abs=1e-3)
     assert expected_coverage(5, 0, 3) == 0
+    with pytest.raises(ParameterError, match="n_real must be an int >= 6; received 5"):
+        expected_coverage(5, 10, 5)
 
 
 def test_what_is_far_and_what_has_collapsed():

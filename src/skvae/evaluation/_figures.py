@@ -12,9 +12,7 @@ __all__ = ["plain", "table"]
 
 def plain(report: Any) -> dict[str, Any]:
     """Return the fields of a dataclass, None where a number is not finite (JSON has no NaN)."""
-    found = _finite(asdict(report))
-    assert isinstance(found, dict)
-    return found
+    return {name: _finite(value) for name, value in asdict(report).items()}
 
 
 def _finite(value: Any) -> Any:

@@ -83,7 +83,7 @@ def train(
     """
     shift, scale = _scaling(x, len(event_shape) == 3)
     with rng.isolated(seed, rng.Stream.INIT):
-        model = Classifier(event_shape, n_classes, shift, scale)
+        model = Classifier(event_shape, n_classes, shift, scale).float()
     optimizer = torch.optim.Adam(model.parameters(), LEARNING_RATE)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, n_updates)
     per_epoch = math.ceil(len(x) / BATCH)

@@ -34,6 +34,7 @@ Floats = NDArray[np.float64]
 Places = NDArray[np.int64]
 
 N_TREES = 50
+LEAST_VOTES = 50  # so that each of a few factors is drawn
 
 
 @dataclass(frozen=True)
@@ -126,7 +127,7 @@ def disentanglement(
     n_bins : int
         Bins of equal width that each latent dimension is cut into for mutual information.
     n_votes : int
-        Groups of rows to learn from, and again to judge, of the last two scores.
+        Groups of rows to learn from, and again to judge, of the last two scores; at least 50.
     max_rows : int
         At most so many rows, drawn at random, are looked at.
     random_state : int
@@ -151,7 +152,7 @@ def disentanglement(
     (1.0, 1.0, 1.0, 1.0)
     """
     check_count(n_bins, 2, "n_bins")
-    check_count(n_votes, 10, "n_votes")
+    check_count(n_votes, LEAST_VOTES, "n_votes")
     at_most = check_count(max_rows, 20, "max_rows")
     z, v = _checked(codes, factors)
     unknown = [j for j in categorical if j not in range(v.shape[1])]
@@ -201,7 +202,16 @@ def mutual_information(a: Any, b: Any) -> float:
     """Return the mutual information, in nats, of two columns of codes of classes, (n,) each.
 
     That of the table of their frequencies: for few rows it is too large.
+
+    Raises
+    ------
+    DataError
+        They are not equally long.
     """
+    if np.ndim(a) != 1 or np.shape(a) != np.shape(b):
+        raise DataError(
+            f"a and b must be columns of one length; received {np.shape(a)} and {np.shape(b)}."
+        )
     _, a = np.unique(a, return_inverse=True)
     _, b = np.unique(b, return_inverse=True)
     counts = np.bincount(a * (b.max() + 1) + b, minlength=(a.max() + 1) * (b.max() + 1))
@@ -348,7 +358,7 @@ def factor_vae_score(
     groups = _Groups(v, generator(random_state, 5))
     z = _standardised(z)
     kinds, votes = [], []
-    for _ in range(2 * check_count(n_votes, 1, "n_votes")):
+    for _ in range(2 * check_count(n_votes, LEAST_VOTES, "n_votes")):
         factor, rows = groups.draw(group_size)
         kinds.append(factor)
         votes.append(int(np.argmin(np.var(z[rows], 0))))
@@ -393,7 +403,7 @@ def beta_vae_score(
     groups = _Groups(v, generator(random_state, 6))
     z = _standardised(z)
     kinds, differences = [], []
-    for _ in range(2 * check_count(n_votes, 10, "n_votes")):
+    for _ in range(2 * check_count(n_votes, LEAST_VOTES, "n_votes")):
         factor, first, second = groups.draw_pairs(group_size)
         kinds.append(factor)
         differences.append(np.abs(z[first] - z[second]).mean(0))

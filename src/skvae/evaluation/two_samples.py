@@ -236,6 +236,11 @@ def expected_coverage(n_real: int, n_generated: int, n_neighbors: int = 5) -> fl
     1 − (N − 1) ... (N − k) / ((M + N − 1) ... (M + N − k)) whatever the law and the dimension:
     all of the k nearest to a real row, among the other N − 1 and the M generated ones, are real.
 
+    Raises
+    ------
+    ParameterError
+        Not more real rows than neighbours.
+
     References
     ----------
     .. [1] Naeem, Oh, Uh, Choi and Yoo, "Reliable Fidelity and Diversity Metrics for Generative
@@ -247,7 +252,10 @@ def expected_coverage(n_real: int, n_generated: int, n_neighbors: int = 5) -> fl
     >>> round(expected_coverage(10_000, 10_000, 5), 4)
     0.9688
     """
-    places = np.arange(1, n_neighbors + 1)
+    k = check_count(n_neighbors, 1, "n_neighbors")
+    check_count(n_real, k + 1, "n_real")
+    check_count(n_generated, 0, "n_generated")
+    places = np.arange(1, k + 1)
     return 1 - float(np.prod((n_real - places) / (n_generated + n_real - places)))
 
 
