@@ -195,7 +195,7 @@ def test_scores_of_groups_do_not_depend_on_scale():
     for score in (factor_vae_score, beta_vae_score):
         own = score(z, v, n_votes=200)
         assert 1 / 3 < own < 1
-        assert score(1000 * z - 3, v, n_votes=200) == pytest.approx(own, abs=0.01)
+        assert score(z * [1000, 1, 1e-3, 7] - 3, v, n_votes=200) == pytest.approx(own, abs=0.01)
 
 
 V = np.random.default_rng(0).integers(3, size=(60, 2))

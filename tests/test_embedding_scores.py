@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from itertools import permutations
 
 import numpy as np
 import pytest
@@ -131,6 +132,15 @@ def test_an_unrelated_map_has_what_is_said_of_it():
         error = np.std(values, ddof=1) / np.sqrt(len(values))
         assert abs(np.mean(values) - reports[0].unrelated[name]) < 4 * error, name
     assert set(reports[0].unrelated) == {*FIGURES[:3], "neighborhood_hit", "centroid_triplets"}
+
+
+def test_what_is_said_of_an_unrelated_map_is_the_mean_over_all_orders_of_the_rows():
+    X, y = np.random.default_rng(5).normal(size=(5, 3)), np.array([0, 1, 0, 1, 1])
+    reports = [embedding(X, X[list(order)], y, n_neighbors=1) for order in permutations(range(5))]
+    for name in ("trustworthiness", "continuity", "neighborhood_hit"):
+        mean = np.mean([getattr(report, name) for report in reports])
+        assert mean == pytest.approx(reports[0].unrelated[name]), name
+    assert np.mean([r.random_triplets for r in reports]) == pytest.approx(0.5, abs=0.03)
 
 
 def test_labels_are_judged_as_scikit_learn_does():
