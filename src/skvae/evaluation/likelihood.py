@@ -1,27 +1,22 @@
-"""How good a fitted model is, with the error of every figure.
-
-These functions take numbers, not estimators, so that every estimator can use them.
-"""
+"""Held-out likelihood with the error of every figure, and warnings of what goes wrong."""
 
 from __future__ import annotations
 
 import math
 import warnings
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from skvae._cell_scores import CellScores, ImputationReport
+from skvae.evaluation._figures import plain
 from skvae.exceptions import PosteriorCollapseWarning, UnreliableEstimateWarning
 
 if TYPE_CHECKING:
     from skvae.aggregate import KLSplit
 
 __all__ = [
-    "CellScores",
-    "ImputationReport",
     "LikelihoodBounds",
     "LikelihoodReport",
     "imputation_rmse",
@@ -79,10 +74,7 @@ class LikelihoodReport:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the figures as plain numbers, None where one is not finite (JSON has no NaN)."""
-        return {
-            name: None if isinstance(value, float) and not math.isfinite(value) else value
-            for name, value in asdict(self).items()
-        }
+        return plain(self)
 
 
 @dataclass(frozen=True)
