@@ -19,9 +19,7 @@ Seconds are those of all cores together.
 """
 
 import argparse
-import contextlib
 import hashlib
-import io
 import sys
 import tempfile
 import time
@@ -31,7 +29,7 @@ import numpy as np
 import torch
 
 import skvae
-from benchmarks.contenders import pythae_trainer
+from benchmarks.contenders import pythae_trainer, quiet
 from benchmarks.imputation.kept import FOLDER, Kept
 from benchmarks.imputation.report import markdown, text
 from skvae import VAE, datasets, priors
@@ -110,7 +108,8 @@ class Bench:
         if row == "train":
             return "training images"
         if row in PEERS:
-            return f"pythae, 784-500-500-16, 25 epochs, mixture of {PEERS[row]}"
+            own = {k: LIKE[k] for k in ("max_epochs", "batch_size", "learning_rate")}
+            return f"pythae, 784-500-500-16, {own}, mixture of {PEERS[row]}"
         own, prior = OURS.get(row, (LIKE, None))
         then = f", then {prior!r}" if prior is not None else ""
         if row == "two_stage":
@@ -175,11 +174,7 @@ class Bench:
 
         epochs = 2 if self.quick else 25
         start = time.process_time()
-        with (
-            tempfile.TemporaryDirectory() as folder,
-            contextlib.redirect_stderr(io.StringIO()),
-            contextlib.redirect_stdout(io.StringIO()),
-        ):
+        with tempfile.TemporaryDirectory() as folder, quiet():
             trainer = pythae_trainer(
                 self.X,
                 folder,
