@@ -20,6 +20,7 @@ Seconds are those of all cores together.
 
 import argparse
 import hashlib
+import math
 import sys
 import tempfile
 import time
@@ -96,12 +97,15 @@ class Bench:
         data = datasets.load(name)
         n = 2000 if quick else None
         self.name, self.work, self.quick = name, work, quick
-        self.X = (data.X_train[:n] / 255).astype(np.float32)
+        white = data.X_train.max()
+        self.X = (data.X_train[:n] / white).astype(np.float32)
         self.y = data.y_train[:n]
-        self.T = (data.X_test[: n or N] / 255).astype(np.float32)
+        self.T = (data.X_test[: n or N] / white).astype(np.float32)
         self.n = len(self.T)
+        side = math.isqrt(self.X.shape[1])
+        self.event_shape = (1, side, side)
         n_updates = 200 if quick else 1500
-        self.features = ClassifierFeatures(event_shape=(1, 28, 28), n_updates=n_updates)
+        self.features = ClassifierFeatures(event_shape=self.event_shape, n_updates=n_updates)
 
     def settings(self, row):
         """Return what a row is, as text."""
@@ -201,7 +205,7 @@ class Bench:
         if not self.features.fitted:
             self.features.fit(self.X, self.y)
         report = generation(
-            self.T, images, features=self.features, train=self.X, event_shape=(1, 28, 28)
+            self.T, images, features=self.features, train=self.X, event_shape=self.event_shape
         )
         found = {name: getattr(report, name) for name in MEASURES[:5]}
         found["nearer_than_real"] = report.copies.nearer_than_real

@@ -279,3 +279,18 @@ def test_files_that_do_not_fit_are_refused(labelled, tmp_path):
         serialization.write(path, own | said, tensors | held)
         with pytest.raises(ModelFileError):
             load(path)
+
+
+def test_few_labels_are_not_held_out_and_many_are():
+    y = np.where(np.arange(1000) < 400, np.arange(1000) % 2, -1)
+    rows = InMemory(np.zeros((1000, 1)), 0, y)
+    few = rows.labelled(np.where(np.arange(1000) < 60, y, -1))
+    for own, held in ((few, 0), (rows, 200)):
+        train, valid = own.hold_out(500)
+        assert len(train) == len(valid) == 500
+        assert abs((valid.y >= 0).sum() - held) <= held / 4
+    targets = np.where(np.arange(1000) < 100, 1.0, np.nan)[:, None]
+    assert np.isnan(rows.labelled(targets).hold_out(500)[1].y).all()
+    assert not np.isnan(rows.labelled(np.ones((1000, 1))).hold_out(500)[1].y).any()
+    every = rows.labelled(np.zeros(1000, int)).hold_out(300)[1]
+    assert len(every) == 300

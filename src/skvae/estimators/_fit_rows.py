@@ -15,11 +15,12 @@ from skvae.likelihoods import Likelihood, Support
 from skvae.likelihoods.base import Standardize
 from skvae.streams import Rows, StreamSource, Survey, survey
 
-__all__ = ["FitRows", "InMemory", "LabelledRows", "Streamed", "in_memory"]
+__all__ = ["FitRows", "InMemory", "LabelledRows", "Streamed", "in_memory", "to_hold_out"]
 
 Array = NDArray[Any]
 
 ROWS_PER_CHUNK = 8192
+ENOUGH_LABELS, ENOUGH_TARGETS = 50, 200
 
 
 class FitRows(Protocol):
@@ -97,6 +98,24 @@ class LabelledRows(FitRows, Protocol):
     def subset(self, index: NDArray[np.intp]) -> Self:
         """Return some rows."""
         ...
+
+
+def to_hold_out(n: int, seed: int, y: Array | None) -> NDArray[np.intp]:
+    """Return rows in the random order in which they are held out, a function of the seed.
+
+    Rows with a label come last where there are fewer than 50 of a class, or than 200 with a
+    target: learning needs them more.
+    """
+    order = np.random.default_rng([seed, 1]).permutation(n)
+    if y is None:
+        return order
+    if y.dtype.kind == "f":
+        known = np.asarray(~np.isnan(y).any(1))
+        enough = known.sum() >= ENOUGH_TARGETS
+    else:
+        known = np.asarray(y >= 0)
+        enough = np.bincount(y[known]).min(initial=ENOUGH_LABELS) >= ENOUGH_LABELS
+    return order if enough else np.concatenate([order[~known[order]], order[known[order]]])
 
 
 def in_memory(rows: FitRows, name: str) -> LabelledRows:
@@ -186,7 +205,7 @@ class InMemory:
 
     def hold_out(self, n: int) -> "tuple[InMemory, InMemory]":
         """Split off n random rows, a function of the seed; return the others and these."""
-        order = np.random.default_rng([self.seed, 1]).permutation(len(self.X))
+        order = to_hold_out(len(self.X), self.seed, self.y)
         return self.subset(order[n:]), self.subset(order[:n])
 
     def labelled(self, y: Array | None, guess: Array | None = None) -> "InMemory":

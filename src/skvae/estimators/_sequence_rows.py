@@ -8,6 +8,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from skvae.buckets import SequenceSource, StepTransform
 from skvae.data import Binarize, Source, Transform
+from skvae.estimators._fit_rows import to_hold_out
 from skvae.evidence import Batch
 from skvae.exceptions import DataError, ParameterError
 from skvae.likelihoods import Bernoulli, Categorical, Gaussian, Likelihood, Ordinal, Sequence
@@ -126,7 +127,7 @@ class SequenceRows:
 
     def hold_out(self, n: int) -> "tuple[SequenceRows, SequenceRows]":
         """Split off n random sequences, a function of the seed; return the others and these."""
-        order = np.random.default_rng([self.seed, 1]).permutation(len(self))
+        order = to_hold_out(len(self), self.seed, self.y)
         return self.subset(order[n:]), self.subset(order[:n])
 
     def source(

@@ -80,7 +80,8 @@ event_shape, channels_last, max_epochs, batch_size, learning_rate, validation_fr
 n_iter_no_change, tol, precision, device, checkpoint, random_state, verbose
         As in `VAE`.
     early_stopping : bool or "auto", default=False
-        As in `VAE`: by the bound, which says little of q(y | x).
+        As in `VAE`: by the bound, which says little of q(y | x). Labelled rows are held out only
+        where there are at least 50 of each class.
 
     Attributes
     ----------
