@@ -42,10 +42,17 @@ class Augmented(Source):
         """Yield all rows once, changed."""
         for step, batch in enumerate(self.source.batches(epoch, size, device, skip=skip), skip):
             key = rng.generator(self.source.seed, rng.Stream.AUGMENT, epoch, step)
-            noise, x = rng.Sequential(key), batch.x
-            for one in self.augmentations:
-                x = one(x, noise)
-            yield replace(batch, x=x)
+            noise = rng.Sequential(key)
+            near = batch.near
+            batch = replace(batch, x=self._changed(batch.x, noise))
+            if near is not None:
+                batch = replace(batch, near=replace(near, x=self._changed(near.x, noise)))
+            yield batch
+
+    def _changed(self, x: Tensor, noise: rng.Noise) -> Tensor:
+        for one in self.augmentations:
+            x = one(x, noise)
+        return x
 
     def in_order(self, size: int, device: torch.device) -> Iterator[Batch]:
         """Yield all rows in their order, as they are."""

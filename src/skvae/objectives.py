@@ -22,6 +22,7 @@ from skvae.penalties import (
     DecoderGradient,
     DecoderWeights,
     FactorVAE,
+    Neighbors,
     Penalty,
     PseudoLabels,
     Supervised,
@@ -46,6 +47,7 @@ __all__ = [
     "DecoderWeights",
     "Discriminative",
     "FactorVAE",
+    "Neighbors",
     "Objective",
     "Penalized",
     "Penalty",
@@ -139,6 +141,11 @@ class Objective(Spec, abc.ABC, family="objective"):
     def objection(self, posterior: Posterior) -> str | None:
         """Return why this objective cannot stand with a posterior, or None where it can."""
         return None
+
+    @property
+    def neighborhood(self) -> int:
+        """Among how many of a row's nearest ones `Batch.near` is drawn; 0 where it is not read."""
+        return 0
 
     def __add__(self, penalty: Penalty) -> "Penalized":
         """Add a penalty: ``ELBO() + Contractive(0.1)``."""
@@ -418,7 +425,11 @@ class IWAE(Objective, name="iwae"):
 
 
 @dataclass(frozen=True)
-class Penalized(Objective, name="penalized"):
+class Penalized(
+    Objective,
+    name="penalized",
+    aliases={"elbo+neighbors": {"penalties": (Neighbors(),)}},
+):
     """An objective with penalties added; written as a sum.
 
     Parameters
@@ -475,6 +486,12 @@ class Penalized(Objective, name="penalized"):
         parts: tuple[Objective | Penalty, ...] = (self.objective, *self.penalties)
         reasons = (part.objection(posterior) for part in parts)
         return next(filter(None, reasons), None)
+
+    @property
+    def neighborhood(self) -> int:
+        """The largest number that any part asks for."""
+        parts: tuple[Objective | Penalty, ...] = (self.objective, *self.penalties)
+        return max(part.neighborhood for part in parts)
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from skvae.data import Binarize, Source, Transform, binarize_by_content, check_s
 from skvae.distributions import draw
 from skvae.encoded import Encoded
 from skvae.estimators._fit_rows import FitRows
+from skvae.estimators._neighborhood import graph_of
 from skvae.estimators._sequence_rows import (
     SequenceRows,
     check_network,
@@ -31,7 +32,8 @@ from skvae.estimators._sequence_rows import (
 )
 from skvae.evidence import Batch
 from skvae.exceptions import ModelFileError, ParameterError
-from skvae.guides import Guided, Until
+from skvae.fuzzy import FuzzyGraph
+from skvae.guides import Guided, Neighboring, Until
 from skvae.importance import (
     LATENTS_PER_CALL,
     Marginal,
@@ -257,10 +259,12 @@ class Core:
         self.trainer.at.epochs_done = epochs_done
         changes = augmentation.resolve(augment)
         augmentation.check_images(changes, self.spec.event_shape)
-        train = self._guided(rows, guide, plan.seed, changes)
+        graph = graph_of(rows, self.transform, k) if (k := objective.neighborhood) else None
+        train = self._guided(rows, guide, plan.seed, changes, graph)
         if first is not None:
             guessed, beside, n_epochs = first
-            train = Until(self._guided(guessed, beside, plan.seed, changes), train, n_epochs)
+            before = self._guided(guessed, beside, plan.seed, changes, graph)
+            train = Until(before, train, n_epochs)
         held_out = None
         if valid is not None:
             seed = rng.seed_from(plan.seed, rng.Stream.VALIDATION)
@@ -289,8 +293,10 @@ class Core:
         guide: FitRows | None,
         seed: int,
         changes: tuple[augmentation.Augmentation, ...],
+        graph: FuzzyGraph | None,
     ) -> Source:
         train = self._source(rows, seed)
+        train = train if graph is None else Neighboring(train, graph)
         train = Augmented(train, changes) if changes else train
         if guide is None:
             return train

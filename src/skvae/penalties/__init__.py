@@ -6,6 +6,7 @@ from skvae.penalties.contractive import Contractive
 from skvae.penalties.decoder import DecoderGradient, DecoderWeights
 from skvae.penalties.disentangle import DIP, FactorVAE, TotalCorrelation
 from skvae.penalties.mmd import MMD
+from skvae.penalties.neighbors import Neighbors
 from skvae.penalties.unlabelled import Consistency, PseudoLabels, VirtualAdversarial
 from skvae.penalties.wake import WakePhase
 
@@ -17,6 +18,7 @@ __all__ = [
     "DecoderGradient",
     "DecoderWeights",
     "FactorVAE",
+    "Neighbors",
     "Penalty",
     "PseudoLabels",
     "Supervised",

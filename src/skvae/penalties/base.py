@@ -47,6 +47,11 @@ class Penalty(Spec, abc.ABC, family="penalty"):
         """Weights of its own, trained along with those of the model."""
         return iter(())
 
+    @property
+    def neighborhood(self) -> int:
+        """Among how many of a row's nearest ones `Batch.near` is drawn; 0 where it is not read."""
+        return 0
+
     def objection(self, posterior: Posterior) -> str | None:
         """Return why this penalty cannot stand with a posterior, or None where it can."""
         return None
