@@ -34,7 +34,8 @@ from test_spec import SPECS
 
 ALL = [s for s in SPECS if s.family == "penalty"]
 PENALTIES = [s for s in ALL if not s.of_classes]  # the others are in test_few_labels
-BATCH = Batch((torch.rand(6, 4, generator=rng.generator(9)) < 0.5).double())
+CELLS = (torch.rand(6, 4, generator=rng.generator(9)) < 0.5).double()
+BATCH = Batch(CELLS, near=Batch(CELLS.flip(0)), place=CELLS[:, :2] - CELLS[:, 2:])
 
 
 @pytest.fixture(autouse=True)

@@ -45,7 +45,7 @@ class Encoded(Source):
             None if one is None else self.module.encode(one, noise)
             for one in (batch.guide, batch.near)
         )
-        return replace(drawn, guide=guide, near=near)
+        return replace(drawn, guide=guide, near=near, place=batch.place)
 
     def batches(
         self, epoch: int, size: int, device: torch.device, *, skip: int = 0

@@ -72,10 +72,15 @@ class FuzzyGraph:
     index : ndarray of int, shape (n, k)
         The k nearest rows of each.
     distance : ndarray, shape (n, k)
+
+    Attributes
+    ----------
+    matrix : sparse matrix, shape (n, n)
+        What joins any two rows, symmetric.
     """
 
     def __init__(self, index: Array, distance: Array) -> None:
-        graph = union(index, memberships(distance))
+        self.matrix = graph = union(index, memberships(distance))
         self.start = torch.from_numpy(graph.indptr.astype(np.int64))
         self.neighbor = torch.from_numpy(graph.indices.astype(np.int64))
         # Sums over all edges: one search in them finds the neighbours of any rows.

@@ -82,11 +82,11 @@ def mutual(search: Neighbors) -> Any:
     return one_way.maximum(one_way.T).tocsr()
 
 
-def principal(rows: Array) -> Array:
-    """Return the `N_COMPONENTS` directions of most variance, shape (D, N_COMPONENTS)."""
+def principal(rows: Array, n_components: int = N_COMPONENTS) -> Array:
+    """Return the directions of most variance, shape (D, n_components)."""
     from sklearn.decomposition import PCA
 
-    pca = PCA(min(N_COMPONENTS, len(rows)), svd_solver="covariance_eigh").fit(rows)
+    pca = PCA(min(n_components, *rows.shape), svd_solver="covariance_eigh").fit(rows)
     return np.ascontiguousarray(pca.components_.T)
 
 
@@ -122,8 +122,10 @@ def _in_cells(rows: Array, k: int) -> tuple[Array, Array]:
     members = np.split(np.argsort(cell, kind="stable"), np.cumsum(np.bincount(cell))[:-1])
     centers = means.cluster_centers_
     members += [np.empty(0, dtype=np.int64)] * (len(centers) - len(members))
-    order = NearestNeighbors(n_neighbors=len(centers)).fit(centers).kneighbors(
-        centers, return_distance=False
+    order = (
+        NearestNeighbors(n_neighbors=len(centers))
+        .fit(centers)
+        .kneighbors(centers, return_distance=False)
     )
     index = np.empty((len(rows), k), dtype=np.int64)
     distance = np.empty((len(rows), k))

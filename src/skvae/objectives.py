@@ -22,6 +22,7 @@ from skvae.penalties import (
     DecoderGradient,
     DecoderWeights,
     FactorVAE,
+    Layout,
     Neighbors,
     Penalty,
     PseudoLabels,
@@ -30,6 +31,7 @@ from skvae.penalties import (
     VirtualAdversarial,
     WakePhase,
 )
+from skvae.penalties.base import Beside
 from skvae.posteriors import Posterior
 from skvae.rng import Noise
 from skvae.spec import Spec, at_least, check_finite
@@ -47,6 +49,7 @@ __all__ = [
     "DecoderWeights",
     "Discriminative",
     "FactorVAE",
+    "Layout",
     "Neighbors",
     "Objective",
     "Penalized",
@@ -143,9 +146,9 @@ class Objective(Spec, abc.ABC, family="objective"):
         return None
 
     @property
-    def neighborhood(self) -> int:
-        """Among how many of a row's nearest ones `Batch.near` is drawn; 0 where it is not read."""
-        return 0
+    def beside(self) -> tuple[Beside, ...]:
+        """What it asks of the batches of a fit."""
+        return ()
 
     def __add__(self, penalty: Penalty) -> "Penalized":
         """Add a penalty: ``ELBO() + Contractive(0.1)``."""
@@ -428,7 +431,10 @@ class IWAE(Objective, name="iwae"):
 class Penalized(
     Objective,
     name="penalized",
-    aliases={"elbo+neighbors": {"penalties": (Neighbors(),)}},
+    aliases={
+        "elbo+layout": {"penalties": (Layout(),)},
+        "elbo+neighbors": {"penalties": (Neighbors(),)},
+    },
 ):
     """An objective with penalties added; written as a sum.
 
@@ -488,10 +494,10 @@ class Penalized(
         return next(filter(None, reasons), None)
 
     @property
-    def neighborhood(self) -> int:
-        """The largest number that any part asks for."""
+    def beside(self) -> tuple[Beside, ...]:
+        """What the parts ask for, each once."""
         parts: tuple[Objective | Penalty, ...] = (self.objective, *self.penalties)
-        return max(part.neighborhood for part in parts)
+        return tuple(dict.fromkeys(one for part in parts for one in part.beside))
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from skvae.data import Binarize, Source, Transform, binarize_by_content, check_s
 from skvae.distributions import draw
 from skvae.encoded import Encoded
 from skvae.estimators._fit_rows import FitRows
-from skvae.estimators._neighborhood import graph_of
+from skvae.estimators._neighborhood import Company, company_of
 from skvae.estimators._sequence_rows import (
     SequenceRows,
     check_network,
@@ -32,8 +32,7 @@ from skvae.estimators._sequence_rows import (
 )
 from skvae.evidence import Batch
 from skvae.exceptions import ModelFileError, ParameterError
-from skvae.fuzzy import FuzzyGraph
-from skvae.guides import Guided, Neighboring, Until
+from skvae.guides import Guided, Until
 from skvae.importance import (
     LATENTS_PER_CALL,
     Marginal,
@@ -259,11 +258,11 @@ class Core:
         self.trainer.at.epochs_done = epochs_done
         changes = augmentation.resolve(augment)
         augmentation.check_images(changes, self.spec.event_shape)
-        graph = graph_of(rows, self.transform, k) if (k := objective.neighborhood) else None
-        train = self._guided(rows, guide, plan.seed, changes, graph)
+        company = company_of(rows, self.transform, objective.beside, self.spec.latent.width)
+        train = self._guided(rows, guide, plan.seed, changes, company)
         if first is not None:
             guessed, beside, n_epochs = first
-            before = self._guided(guessed, beside, plan.seed, changes, graph)
+            before = self._guided(guessed, beside, plan.seed, changes, company)
             train = Until(before, train, n_epochs)
         held_out = None
         if valid is not None:
@@ -293,10 +292,9 @@ class Core:
         guide: FitRows | None,
         seed: int,
         changes: tuple[augmentation.Augmentation, ...],
-        graph: FuzzyGraph | None,
+        company: Company,
     ) -> Source:
-        train = self._source(rows, seed)
-        train = train if graph is None else Neighboring(train, graph)
+        train = company(self._source(rows, seed))
         train = Augmented(train, changes) if changes else train
         if guide is None:
             return train

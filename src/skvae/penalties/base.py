@@ -2,6 +2,7 @@
 
 import abc
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -13,7 +14,24 @@ from skvae.posteriors import Posterior
 from skvae.rng import Noise
 from skvae.spec import Spec
 
-__all__ = ["Penalty", "directions", "said_of"]
+__all__ = ["Beside", "Penalty", "directions", "said_of"]
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What the batches of a fit are to bring of a graph of neighbours.
+
+    Attributes
+    ----------
+    n_neighbors : int
+        Nearest rows that each is joined to.
+    exaggeration : float or None
+        None for a neighbour of each row, `Batch.near`; otherwise, for its place on a map,
+        `Batch.place`, how much more neighbours attract than in t-SNE.
+    """
+
+    n_neighbors: int
+    exaggeration: float | None = None
 
 
 class Penalty(Spec, abc.ABC, family="penalty"):
@@ -48,9 +66,9 @@ class Penalty(Spec, abc.ABC, family="penalty"):
         return iter(())
 
     @property
-    def neighborhood(self) -> int:
-        """Among how many of a row's nearest ones `Batch.near` is drawn; 0 where it is not read."""
-        return 0
+    def beside(self) -> tuple[Beside, ...]:
+        """What it asks of the batches of a fit."""
+        return ()
 
     def objection(self, posterior: Posterior) -> str | None:
         """Return why this penalty cannot stand with a posterior, or None where it can."""

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from skvae.evidence import Batch, Evidence, Model
 from skvae.exceptions import ParameterError, did_you_mean
-from skvae.penalties.base import Penalty
+from skvae.penalties.base import Beside, Penalty
 from skvae.posteriors import Posterior
 from skvae.rng import Noise
 from skvae.spec import at_least, check_finite
@@ -84,9 +84,9 @@ class Neighbors(Penalty, name="neighbors"):
             )
 
     @property
-    def neighborhood(self) -> int:
-        """Among how many of a row's nearest ones `Batch.near` is drawn."""
-        return self.n_neighbors
+    def beside(self) -> tuple[Beside, ...]:
+        """A neighbour of each row."""
+        return (Beside(self.n_neighbors),)
 
     def objection(self, posterior: Posterior) -> str | None:
         """Distances between means must be distances between codes."""
