@@ -278,8 +278,8 @@ def clusters(n=120):
 @pytest.mark.parametrize("objective", ["elbo+neighbors", "elbo+layout"])
 def test_the_map_keeps_neighbours_better_than_without(objective, tmp_path):
     X = clusters()
-    how = {"max_epochs": 100, "hidden_layer_sizes": (64, 64), "random_state": 0}
-    how["early_stopping"] = False
+    how = {"hidden_layer_sizes": (64, 64), "early_stopping": False, "random_state": 0}
+    how["max_epochs"] = 100
     plain, own = (VAE(2, objective=o, **how).fit(X) for o in ("elbo", objective))
     score = [trustworthiness(X, one.transform(X), n_neighbors=5) for one in (plain, own)]
     assert score[1] > score[0] + 0.03
@@ -349,7 +349,8 @@ def test_the_encoder_of_a_sphere_and_more_dimensions_take_neighbours():
 @pytest.mark.parametrize("term", [Neighbors(), Layout()], ids=repr)
 def test_rows_without_neighbours_are_refused_with_what_to_do(term, tmp_path):
     def fit(X, **how):
-        return VAE(2, objective=ELBO() + term, max_epochs=1, **SMALL | how).fit(X)
+        how = {"n_components": 2, "objective": ELBO() + term, "max_epochs": 1} | SMALL | how
+        return VAE(**how).fit(X)
 
     with pytest.raises(DataError, match=r"n_neighbors=15 .* there are 12 rows.*n_neighbors=5"):
         fit(rows(12))
@@ -360,7 +361,7 @@ def test_rows_without_neighbours_are_refused_with_what_to_do(term, tmp_path):
     with pytest.raises(DataError, match="NaN"):
         fit(holes)
     with pytest.raises(DataError, match=r"missing \(NaN\)\. Fill them in first"):
-        VAEImputer(objective=ELBO() + term, max_epochs=1, random_state=0).fit(holes)
+        VAEImputer(n_components=2, objective=ELBO() + term, random_state=0).fit(holes)
     with pytest.raises(ParameterError, match="sequences or streamed"):
         fit([one[: 3 + i % 3] for i, one in enumerate(rows(40)[..., None])])
     np.save(tmp_path / "x.npy", rows(40).astype(np.float32))
@@ -368,6 +369,9 @@ def test_rows_without_neighbours_are_refused_with_what_to_do(term, tmp_path):
         fit(tmp_path)
     with pytest.raises(ParameterError, match="its codes"):
         fit(rows(40), posterior="categorical")
+    if isinstance(term, Layout):
+        with pytest.raises(ParameterError, match="one or two dimensions, but z has 3"):
+            fit(rows(40), n_components=3)
 
 
 def test_fields_that_make_no_sense_are_refused():
@@ -380,8 +384,8 @@ def test_fields_that_make_no_sense_are_refused():
     for name in ("exaggeration", "tolerance"):
         with pytest.raises(ParameterError, match=f"{name} must be above 0"):
             Layout(**{name: 0.0})
-    with pytest.raises(ParameterError, match="one or two dimensions, but z has 3"):
-        VAE(3, objective="elbo+layout", max_epochs=1).fit(rows())
+    with pytest.raises(ParameterError, match="a number or 'auto'; received 'much'"):
+        Layout(exaggeration="much")
     both = ELBO() + Neighbors("umap", 5) + Neighbors("tsne", 7)
     with pytest.raises(ParameterError, match="the same neighbours"):
         VAE(2, objective=both, max_epochs=1).fit(rows())

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy import fft, sparse
+from scipy.spatial.distance import cdist
 
 __all__ = ["layout", "repulsion"]
 
@@ -20,6 +21,7 @@ MOST_INTERVALS = {1: 20_000, 2: 400}  # a bound on memory, which a map of a mill
 EARLY = 12.0  # exaggeration in the first updates, so that clusters come together
 N_EARLY, N_LATE = 125, 375
 FIRST_SCALE = 1e-2
+FEW = 1000  # rows
 
 
 def layout(graph: Any, start: NDArray[Any], exaggeration: float = 1.0) -> Array:
@@ -50,10 +52,11 @@ def layout(graph: Any, start: NDArray[Any], exaggeration: float = 1.0) -> Array:
     y = FIRST_SCALE * centred / max(centred.std(), np.finfo(np.float64).tiny)
     step, gain = np.zeros_like(y), np.ones_like(y)
     rows = np.repeat(np.arange(len(y)), np.diff(graph.indptr))
+    repel = _of_pairs if len(y) <= FEW else repulsion
     for i in range(N_EARLY + N_LATE):
         early = i < N_EARLY
         rho = EARLY if early else exaggeration
-        slope = 4 * (rho * _attraction(graph, rows, y) - repulsion(y)[0])
+        slope = 4 * (rho * _attraction(graph, rows, y) - repel(y)[0])
         # Gains and the rate n / exaggeration are those of openTSNE and FIt-SNE.
         gain = np.where(np.sign(slope) != np.sign(step), gain + 0.2, 0.8 * gain).clip(0.01)
         step = (0.5 if early else 0.8) * step - len(y) / max(rho, 1.0) * gain * slope
@@ -69,6 +72,14 @@ def _attraction(graph: Any, rows: NDArray[np.int64], y: Array) -> Array:
     pulled = sparse.csr_matrix((pulls, graph.indices, graph.indptr), shape=graph.shape)
     attraction: Array = np.asarray(pulled.sum(1)) * y - pulled @ y
     return attraction
+
+
+def _of_pairs(y: Array) -> tuple[Array, float]:
+    """Return what `repulsion` does, from all pairs: faster than a grid where these are few."""
+    k = 1 / (1 + cdist(y, y, "sqeuclidean"))
+    squares = k * k
+    z = float(k.sum()) - len(y)
+    return (squares.sum(1, keepdims=True) * y - squares @ y) / z, z
 
 
 def repulsion(y: Array) -> tuple[Array, float]:

@@ -22,6 +22,7 @@ Array = NDArray[np.float32]
 Company = Callable[[Source], Source]
 
 ROWS_PER_CHUNK = 8192
+MANY = 5000  # rows, from which on clusters of a layout are drawn together
 ROWS_OF_COMPONENTS = 20_000  # that the principal components are computed from
 
 
@@ -71,7 +72,9 @@ def company_of(
             start = flat @ principal(flat, width)
             if start.shape[1] < width:  # of one column: a plane is needed all the same
                 start = np.hstack([start, start**2])
-            places = layout(graph.matrix, start, one.exaggeration)
+            auto = 2.0 if len(flat) >= MANY else 1.0
+            exaggeration = auto if one.exaggeration == "auto" else one.exaggeration
+            places = layout(graph.matrix, start, exaggeration)
             places /= places.std()
             parts.append(functools.partial(Placed, places=torch.from_numpy(places).float()))
     return lambda source: functools.reduce(lambda inner, part: part(inner), parts, source)

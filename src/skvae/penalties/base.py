@@ -3,7 +3,7 @@
 import abc
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -25,13 +25,13 @@ class Beside:
     ----------
     n_neighbors : int
         Nearest rows that each is joined to.
-    exaggeration : float or None
+    exaggeration : float, "auto" or None
         None for a neighbour of each row, `Batch.near`; otherwise, for its place on a map,
         `Batch.place`, how much more neighbours attract than in t-SNE.
     """
 
     n_neighbors: int
-    exaggeration: float | None = None
+    exaggeration: float | Literal["auto"] | None = None
 
 
 class Penalty(Spec, abc.ABC, family="penalty"):

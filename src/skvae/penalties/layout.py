@@ -1,6 +1,7 @@
 """Codes that stand where a map of the training rows has put them."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from torch import Tensor
 
@@ -30,9 +31,11 @@ class Layout(Penalty, name="layout"):
     ----------
     n_neighbors : int
         Nearest rows of each that count as its neighbours.
-    exaggeration : float
+    exaggeration : float or "auto"
         How much more neighbours attract than in t-SNE. More makes tighter clusters with wider
-        gaps, and loses some of the structure within; about 4 resembles UMAP [2]_.
+        gaps, and loses some of the structure within; about 4 resembles UMAP [2]_. It suits many
+        rows, while clusters of few shrink to lines: ``"auto"`` is 2 from 5,000 rows on, and
+        otherwise 1, which is t-SNE.
     weight : float
         Of the term, beside a bound of hundreds of nats.
     tolerance : float
@@ -47,14 +50,21 @@ class Layout(Penalty, name="layout"):
     """
 
     n_neighbors: int = 15
-    exaggeration: float = 2.0
-    weight: float = 100.0
-    tolerance: float = 0.1
+    exaggeration: float | Literal["auto"] = "auto"
+    weight: float = 1000.0
+    tolerance: float = 0.2
 
     def __post_init__(self) -> None:
-        check_finite(self, "weight", "exaggeration", "tolerance")
         at_least(self.n_neighbors, 2, "Layout: n_neighbors")
-        for name in ("exaggeration", "tolerance"):
+        numbers = ["weight", "tolerance"]
+        if self.exaggeration != "auto":
+            numbers.append("exaggeration")
+        if isinstance(self.exaggeration, str) and self.exaggeration != "auto":
+            raise ParameterError(
+                f"Layout: exaggeration must be a number or 'auto'; received {self.exaggeration!r}."
+            )
+        check_finite(self, *numbers)
+        for name in numbers[1:]:
             if not getattr(self, name) > 0:
                 raise ParameterError(f"Layout: {name} must be above 0; received 0.")
 
