@@ -237,7 +237,8 @@ class Source:
     def order(self, epoch: int, size: int) -> tuple[Tensor, ...]:
         """Return the numbers of the rows of each batch of an epoch."""
         generator = rng.generator(self.seed, rng.Stream.ORDER, epoch)
-        return torch.randperm(len(self), generator=generator).split(even_sizes(len(self), size))
+        order = torch.randperm(len(self), generator=generator)
+        return tuple(order.split(even_sizes(len(self), size)))
 
     def take(self, index: Tensor, epoch: int, step: int, device: torch.device) -> Batch:
         """Return some rows, with the targets of a batch of an epoch."""

@@ -49,7 +49,7 @@ def layout(graph: Any, start: NDArray[Any], exaggeration: float = 1.0) -> Array:
     """
     graph = (graph / graph.sum()).tocsr()
     centred = np.asarray(start, dtype=np.float64) - np.mean(start, 0, dtype=np.float64)
-    y = FIRST_SCALE * centred / max(centred.std(), np.finfo(np.float64).tiny)
+    y: Array = FIRST_SCALE * centred / max(centred.std(), np.finfo(np.float64).tiny)
     step, gain = np.zeros_like(y), np.ones_like(y)
     rows = np.repeat(np.arange(len(y)), np.diff(graph.indptr))
     repel = _of_pairs if len(y) <= FEW else repulsion
