@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -34,7 +34,8 @@ from test_spec import SPECS
 
 ALL = [s for s in SPECS if s.family == "penalty"]
 PENALTIES = [s for s in ALL if not s.of_classes]  # the others are in test_few_labels
-BATCH = Batch((torch.rand(6, 4, generator=rng.generator(9)) < 0.5).double())
+CELLS = (torch.rand(6, 4, generator=rng.generator(9)) < 0.5).double()
+BATCH = Batch(CELLS, near=Batch(CELLS.flip(0)), place=CELLS[:, :2] - CELLS[:, 2:])
 
 
 @pytest.fixture(autouse=True)
@@ -114,7 +115,7 @@ def test_the_weight_multiplies(penalty):
 @pytest.mark.parametrize("penalty", PENALTIES, ids=repr)
 def test_penalties_follow_the_precision_of_the_model(penalty):
     model = model_of().float()
-    batch = Batch(BATCH.x.float())
+    batch = replace(BATCH.map(torch.Tensor.float), near=BATCH.near.map(torch.Tensor.float))
     with rng.isolated(0):
         running = penalty.start(2)
     evidence = model.evidence(batch, 2, noise())
@@ -127,7 +128,7 @@ def test_penalties_follow_the_precision_of_the_model(penalty):
 
 @pytest.mark.parametrize("penalty", PENALTIES, ids=repr)
 def test_a_batch_of_one_row_does_no_harm(penalty):
-    model, batch = model_of(), Batch(BATCH.x[:1])
+    model, batch = model_of(), BATCH.rows(slice(0, 1))
     with rng.isolated(0):
         running = penalty.start(2)
     evidence = model.evidence(batch, 1, noise())

@@ -42,8 +42,14 @@ class Augmented(Source):
         """Yield all rows once, changed."""
         for step, batch in enumerate(self.source.batches(epoch, size, device, skip=skip), skip):
             key = rng.generator(self.source.seed, rng.Stream.AUGMENT, epoch, step)
-            x, mask = changed(batch.x, batch.mask, self.augmentations, rng.Sequential(key))
-            yield replace(batch, x=x, mask=mask)
+            noise = rng.Sequential(key)
+            own = self._changed(batch, noise)
+            near = None if batch.near is None else self._changed(batch.near, noise)
+            yield replace(own, near=near)
+
+    def _changed(self, batch: Batch, noise: rng.Noise) -> Batch:
+        x, mask = changed(batch.x, batch.mask, self.augmentations, noise)
+        return replace(batch, x=x, mask=mask)
 
     def in_order(self, size: int, device: torch.device) -> Iterator[Batch]:
         """Yield all rows in their order, as they are."""

@@ -239,12 +239,19 @@ class Source:
 
         ``skip`` leaves out the first batches, of an epoch that was interrupted after them.
         """
-        order = torch.randperm(
-            len(self), generator=rng.generator(self.seed, rng.Stream.ORDER, epoch)
-        )
-        for step, index in enumerate(order.split(even_sizes(len(self), size))[skip:], skip):
-            x = self._encode(self.x.index_select(0, index))
-            yield self._labelled(self._batch(x, device, epoch, step), index)
+        for step, index in enumerate(self.order(epoch, size)[skip:], skip):
+            yield self.take(index, epoch, step, device)
+
+    def order(self, epoch: int, size: int) -> tuple[Tensor, ...]:
+        """Return the numbers of the rows of each batch of an epoch."""
+        generator = rng.generator(self.seed, rng.Stream.ORDER, epoch)
+        order = torch.randperm(len(self), generator=generator)
+        return tuple(order.split(even_sizes(len(self), size)))
+
+    def take(self, index: Tensor, epoch: int, step: int, device: torch.device) -> Batch:
+        """Return some rows, with the targets of a batch of an epoch."""
+        x = self._encode(self.x.index_select(0, index))
+        return self._labelled(self._batch(x, device, epoch, step), index)
 
     def in_order(self, size: int, device: torch.device) -> Iterator[Batch]:
         """Yield all rows in their order, with the same targets every time."""

@@ -41,8 +41,11 @@ class Encoded(Source):
     def _drawn(self, batch: Batch, *key: int) -> Batch:
         noise = rng.Sequential(rng.generator(self.seed, rng.Stream.ENCODE, *key))
         drawn = self.module.encode(batch, noise)
-        guide = None if batch.guide is None else self.module.encode(batch.guide, noise)
-        return replace(drawn, guide=guide)
+        guide, near = (
+            None if one is None else self.module.encode(one, noise)
+            for one in (batch.guide, batch.near)
+        )
+        return replace(drawn, guide=guide, near=near, place=batch.place)
 
     def batches(
         self, epoch: int, size: int, device: torch.device, *, skip: int = 0

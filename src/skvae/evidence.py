@@ -58,6 +58,10 @@ class Batch:
         are; None means that all are.
     guide : Batch or None
         Rows with labels, over and over again, that only what is said of labels learns from.
+    near : Batch of as many rows, or None
+        A neighbour of each row, for the terms of an objective that keep neighbours.
+    place : Tensor, shape (B, d), or None
+        Where each row is to be on a map of them all.
     whole : callable
         Turns a mean over these rows into that over all rows of an update, of which several
         processes may hold a part each. An objective that is not itself a mean over rows asks for
@@ -68,18 +72,22 @@ class Batch:
     mask: Tensor | None = None
     y: Tensor | None = None
     guide: "Batch | None" = None
+    near: "Batch | None" = None
+    place: Tensor | None = None
     whole: Callable[[Tensor], Tensor] = _alone
 
     def map(self, function: Callable[[Tensor], Tensor]) -> "Batch":
-        """Return the batch with x and the mask, if there is one, changed alike; y stays."""
+        """Return the batch with x and the mask, if there is one, changed alike; the rest stays."""
         mask = None if self.mask is None else function(self.mask)
         return replace(self, x=function(self.x), mask=mask)
 
     def to(self, device: torch.device) -> "Batch":
         """Return the batch on a device."""
         y = None if self.y is None else self.y.to(device)
-        guide = None if self.guide is None else self.guide.to(device)
-        return replace(self.map(lambda cells: cells.to(device)), y=y, guide=guide)
+        guide, near = (None if one is None else one.to(device) for one in (self.guide, self.near))
+        moved = self.map(lambda cells: cells.to(device))
+        place = None if self.place is None else self.place.to(device)
+        return replace(moved, y=y, guide=guide, near=near, place=place)
 
     def labelled(self) -> "Batch | None":
         """Return the rows of whose label something is known, or None where there are none."""
@@ -91,7 +99,9 @@ class Batch:
     def rows(self, which: Tensor | slice) -> "Batch":
         """Return some rows."""
         chosen = self.map(lambda cells: cells[which])
-        return chosen if self.y is None else replace(chosen, y=self.y[which])
+        y, place = (None if one is None else one[which] for one in (self.y, self.place))
+        near = None if self.near is None else self.near.rows(which)
+        return replace(chosen, y=y, near=near, place=place)
 
 
 @dataclass(frozen=True)

@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-__all__ = ["N_NEIGHBORS", "Neighbors", "adjacency", "mutual"]
+__all__ = [
+    "MAX_DIMENSIONS",
+    "N_NEIGHBORS",
+    "Neighbors",
+    "adjacency",
+    "mutual",
+    "nearest",
+    "principal",
+]
 
 Array = NDArray[Any]
 
 N_NEIGHBORS = 5
 MAX_DIMENSIONS = 64
 N_CANDIDATES = 50
+N_COMPONENTS = 50
+MANY = 100_000  # rows from which on an exact search of wide rows takes minutes
+N_CELLS = 12
 
 
 class Neighbors:
@@ -68,3 +80,70 @@ def mutual(search: Neighbors) -> Any:
     index = search.find(search.train, N_NEIGHBORS + 1)[:, 1:]  # the nearest row is the row itself
     one_way = adjacency(index, len(search.train))
     return one_way.maximum(one_way.T).tocsr()
+
+
+def principal(rows: Array, n_components: int = N_COMPONENTS) -> Array:
+    """Return the directions of most variance, shape (D, n_components)."""
+    from sklearn.decomposition import PCA
+
+    pca = PCA(min(n_components, *rows.shape), svd_solver="covariance_eigh").fit(rows)
+    return np.ascontiguousarray(pca.components_.T)
+
+
+def nearest(rows: Array, k: int) -> tuple[Array, Array]:
+    """Return the k nearest other rows of each and their distances, nearest first, (n, k) each.
+
+    Of more than `MANY` rows the search is approximate: by pynndescent where that is installed, or
+    else within the cells of k-means that are nearest. Deterministic in either case.
+    """
+    from sklearn.neighbors import NearestNeighbors
+
+    if len(rows) > MANY:
+        return _descended(rows, k) if find_spec("pynndescent") else _in_cells(rows, k)
+    distance, index = NearestNeighbors(n_neighbors=k).fit(rows).kneighbors()
+    return index, distance
+
+
+def _descended(rows: Array, k: int) -> tuple[Array, Array]:
+    from pynndescent import NNDescent
+
+    index, distance = NNDescent(rows, n_neighbors=k + 1, random_state=0).neighbor_graph
+    return _others(index, distance, np.arange(len(rows)))
+
+
+def _in_cells(rows: Array, k: int) -> tuple[Array, Array]:
+    """Search among the rows of the cells whose centres are nearest to the centre of one's own."""
+    from sklearn.cluster import MiniBatchKMeans
+    from sklearn.neighbors import NearestNeighbors
+
+    n_cells = max(1, round(len(rows) ** 0.5))
+    means = MiniBatchKMeans(n_cells, random_state=0, n_init=1, batch_size=4 * n_cells).fit(rows)
+    cell = means.predict(rows)
+    members = np.split(np.argsort(cell, kind="stable"), np.cumsum(np.bincount(cell))[:-1])
+    centers = means.cluster_centers_
+    members += [np.empty(0, dtype=np.int64)] * (len(centers) - len(members))
+    order = (
+        NearestNeighbors(n_neighbors=len(centers))
+        .fit(centers)
+        .kneighbors(centers, return_distance=False)
+    )
+    index = np.empty((len(rows), k), dtype=np.int64)
+    distance = np.empty((len(rows), k))
+    for own, near in zip(members, order, strict=True):
+        if not len(own):
+            continue
+        reach = np.cumsum([len(members[c]) for c in near])
+        n_near = max(N_CELLS, int(np.searchsorted(reach, k + 1)) + 1)
+        pool = np.concatenate([members[c] for c in near[:n_near]])
+        search = NearestNeighbors(algorithm="brute").fit(rows[pool])
+        far, place = search.kneighbors(rows[own], k + 1)
+        index[own], distance[own] = _others(pool[place], far, own)
+    return index, distance
+
+
+def _others(index: Array, distance: Array, own: Array) -> tuple[Array, Array]:
+    """Leave out each row itself, or the last one where that is not among those found."""
+    kept = index != own[:, None]
+    kept[kept.all(1), -1] = False
+    shape = (len(index), index.shape[1] - 1)
+    return index[kept].reshape(shape), distance[kept].reshape(shape)

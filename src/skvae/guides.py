@@ -1,15 +1,18 @@
-"""Rows with labels beside the batches of an epoch, of which few have one."""
+"""What batches bring beside their own rows: rows with labels, neighbours."""
 
+import copy
 from collections.abc import Iterator
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
+from skvae import rng
 from skvae.data import Source
 from skvae.evidence import Batch
+from skvae.fuzzy import FuzzyGraph
 
-__all__ = ["Guided", "Until"]
+__all__ = ["Guided", "Neighboring", "Placed", "Until"]
 
 SIZE = 100  # rows with a label beside each batch
 
@@ -54,6 +57,85 @@ class Guided(Source):
 
     def in_order(self, size: int, device: torch.device) -> Iterator[Batch]:
         """Yield all rows in their order, without a guide."""
+        return self.source.in_order(size, device)
+
+
+class Neighboring(Source):
+    """Another source, whose batches bring a neighbour of each row.
+
+    Which one is a function of its seed, the epoch and the step. Binary targets of neighbours are
+    drawn apart from those of the rows.
+
+    Parameters
+    ----------
+    source : Source
+        Of rows in memory.
+    graph : FuzzyGraph
+        Of the same rows.
+    """
+
+    def __init__(self, source: Source, graph: FuzzyGraph) -> None:
+        self.source, self.graph = source, graph
+        self.seed = source.seed
+        self._others = copy.copy(source)
+        self._others.seed = rng.seed_from(source.seed, rng.Stream.NEIGHBOR)
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def identity(self) -> list[Tensor]:
+        """Return what a fit knows its data by, when it goes on from a checkpoint."""
+        return [*self.source.identity(), self.graph.neighbor, self.graph.sums]
+
+    def order(self, epoch: int, size: int) -> tuple[Tensor, ...]:
+        """Return the numbers of the rows of each batch of an epoch."""
+        return self.source.order(epoch, size)
+
+    def take(self, index: Tensor, epoch: int, step: int, device: torch.device) -> Batch:
+        """Return some rows and a neighbour of each."""
+        key = rng.generator(self.seed, rng.Stream.NEIGHBOR, epoch, step)
+        u = torch.rand(len(index), generator=key, dtype=torch.float64)
+        near = self._others.take(self.graph.draw(index, u), epoch, step, device)
+        return replace(self.source.take(index, epoch, step, device), near=near)
+
+    def in_order(self, size: int, device: torch.device) -> Iterator[Batch]:
+        """Yield all rows in their order, without neighbours."""
+        return self.source.in_order(size, device)
+
+
+class Placed(Source):
+    """Another source, whose batches bring the place of each row on a map.
+
+    Parameters
+    ----------
+    source : Source
+        Of rows in memory.
+    places : Tensor, shape (n, d)
+        Of the same rows.
+    """
+
+    def __init__(self, source: Source, places: Tensor) -> None:
+        self.source, self.places = source, places
+        self.seed = source.seed
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def identity(self) -> list[Tensor]:
+        """Return what a fit knows its data by, when it goes on from a checkpoint."""
+        return [*self.source.identity(), self.places]
+
+    def order(self, epoch: int, size: int) -> tuple[Tensor, ...]:
+        """Return the numbers of the rows of each batch of an epoch."""
+        return self.source.order(epoch, size)
+
+    def take(self, index: Tensor, epoch: int, step: int, device: torch.device) -> Batch:
+        """Return some rows with their places."""
+        place = self.places[index].to(device)
+        return replace(self.source.take(index, epoch, step, device), place=place)
+
+    def in_order(self, size: int, device: torch.device) -> Iterator[Batch]:
+        """Yield all rows in their order, without places."""
         return self.source.in_order(size, device)
 
 

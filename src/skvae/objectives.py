@@ -22,6 +22,8 @@ from skvae.penalties import (
     DecoderGradient,
     DecoderWeights,
     FactorVAE,
+    Layout,
+    Neighbors,
     Penalty,
     PseudoLabels,
     Supervised,
@@ -29,6 +31,7 @@ from skvae.penalties import (
     VirtualAdversarial,
     WakePhase,
 )
+from skvae.penalties.base import Beside
 from skvae.posteriors import Posterior
 from skvae.rng import Noise
 from skvae.spec import Spec, at_least, check_finite
@@ -46,6 +49,8 @@ __all__ = [
     "DecoderWeights",
     "Discriminative",
     "FactorVAE",
+    "Layout",
+    "Neighbors",
     "Objective",
     "Penalized",
     "Penalty",
@@ -139,6 +144,11 @@ class Objective(Spec, abc.ABC, family="objective"):
     def objection(self, posterior: Posterior) -> str | None:
         """Return why this objective cannot stand with a posterior, or None where it can."""
         return None
+
+    @property
+    def beside(self) -> tuple[Beside, ...]:
+        """What it asks of the batches of a fit."""
+        return ()
 
     def __add__(self, penalty: Penalty) -> "Penalized":
         """Add a penalty: ``ELBO() + Contractive(0.1)``."""
@@ -418,7 +428,14 @@ class IWAE(Objective, name="iwae"):
 
 
 @dataclass(frozen=True)
-class Penalized(Objective, name="penalized"):
+class Penalized(
+    Objective,
+    name="penalized",
+    aliases={
+        "elbo+layout": {"penalties": (Layout(),)},
+        "elbo+neighbors": {"penalties": (Neighbors(),)},
+    },
+):
     """An objective with penalties added; written as a sum.
 
     Parameters
@@ -475,6 +492,12 @@ class Penalized(Objective, name="penalized"):
         parts: tuple[Objective | Penalty, ...] = (self.objective, *self.penalties)
         reasons = (part.objection(posterior) for part in parts)
         return next(filter(None, reasons), None)
+
+    @property
+    def beside(self) -> tuple[Beside, ...]:
+        """What the parts ask for, each once."""
+        parts: tuple[Objective | Penalty, ...] = (self.objective, *self.penalties)
+        return tuple(dict.fromkeys(one for part in parts for one in part.beside))
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,7 @@ class Stream(IntEnum):
     AUGMENT = 10
     GUIDE = 11
     ENCODE = 12
+    NEIGHBOR = 13
 
 
 def seed_from(seed: int, *key: int) -> int:

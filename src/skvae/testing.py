@@ -204,7 +204,7 @@ def check_objective(spec: Objective) -> None:
 
     def evaluate() -> Tensor:
         noise = rng.Sequential(rng.generator(1))
-        bound = running(module, Batch(x), step=3, noise=noise)
+        bound = running(module, _in_company(Batch(x)), step=3, noise=noise)
         _same("shape of the loss", tuple(bound.loss.shape), ())
         _holds(torch.isfinite(bound.loss), "the loss is finite")
         _holds({spec.watch, "elbo", "kl"} <= bound.terms.keys(), "terms has elbo, kl and `watch`")
@@ -233,6 +233,7 @@ def check_penalty(spec: Penalty) -> None:
         check_objective(ELBO() + spec)
         parts = Assembly((4,), 2, Gaussian(), Diagonal(), Standard(), MLP((5,)))
         batch = Batch(torch.randn(6, 4, generator=rng.generator(0), dtype=torch.float64))
+    batch = _in_company(batch)
     module = parts.build(0).double()
     if isinstance(module, ClassModule):  # it must say something of classes
         with torch.no_grad():
@@ -248,6 +249,12 @@ def check_penalty(spec: Penalty) -> None:
     value.backward()
     gradients = [p.grad for p in module.parameters() if p.grad is not None]
     _holds(any((g != 0).any() for g in gradients), "the penalty changes some weight of the model")
+
+
+def _in_company(batch: Batch) -> Batch:
+    """Return a batch with what a penalty may ask to have beside it, for z of two numbers."""
+    place = torch.linspace(-1, 1, 2 * len(batch.x), dtype=batch.x.dtype).view(-1, 2)
+    return replace(batch, near=Batch(batch.x.flip(0)), place=place)
 
 
 def _check_spec(spec: Spec) -> None:

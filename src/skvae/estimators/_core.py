@@ -22,6 +22,7 @@ from skvae.data import Binarize, Source, Transform, binarize_by_content, check_s
 from skvae.distributions import draw
 from skvae.encoded import Encoded
 from skvae.estimators._fit_rows import FitRows
+from skvae.estimators._neighborhood import Company, company_of
 from skvae.estimators._sequence_rows import (
     SequenceRows,
     check_network,
@@ -264,10 +265,12 @@ class Core:
         self.trainer.at.epochs_done = epochs_done
         changes = augmentation.resolve(augment)
         augmentation.check_images(changes, self.spec.event_shape)
-        train = self._guided(rows, guide, plan.seed, changes)
+        company = company_of(rows, self.transform, objective.beside, self.spec.latent.width)
+        train = self._guided(rows, guide, plan.seed, changes, company)
         if first is not None:
             guessed, beside, n_epochs = first
-            train = Until(self._guided(guessed, beside, plan.seed, changes), train, n_epochs)
+            before = self._guided(guessed, beside, plan.seed, changes, company)
+            train = Until(before, train, n_epochs)
         held_out = None
         if valid is not None:
             seed = rng.seed_from(plan.seed, rng.Stream.VALIDATION)
@@ -296,8 +299,9 @@ class Core:
         guide: FitRows | None,
         seed: int,
         changes: tuple[augmentation.Augmentation, ...],
+        company: Company,
     ) -> Source:
-        train = self._source(rows, seed)
+        train = company(self._source(rows, seed))
         train = Augmented(train, changes) if changes else train
         if guide is None:
             return train

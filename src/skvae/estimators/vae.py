@@ -84,9 +84,10 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Kept):  # type: ign
     hidden_layer_sizes : tuple of int, default=(256, 256)
         Widths of the encoder's hidden layers, mirrored in the decoder; ``()`` is a linear model.
     objective : str or spec, default="elbo"
-        What is maximised: ``"elbo"``, ``"iwae"``, ``"capacity"``, ``"reconstruction"``, or a spec
-        such as ``objectives.ELBO(beta=4.0)`` or ``objectives.IWAE(n_samples=5)``, to which
-        penalties can be added: ``ELBO() + objectives.TotalCorrelation(5.0)``.
+        What is maximised: ``"elbo"``, ``"iwae"``, ``"capacity"``, ``"reconstruction"``, for maps
+        ``"elbo+layout"`` and ``"elbo+neighbors"``, or a spec such as
+        ``objectives.ELBO(beta=4.0)`` or ``objectives.IWAE(n_samples=5)``, to which penalties can
+        be added: ``ELBO() + objectives.TotalCorrelation(5.0)``.
     binarize : {None, "threshold", "stochastic"}, default=None
         For data in [0, 1] under a Bernoulli likelihood. ``"threshold"`` compares with 0.5.
         ``"stochastic"`` draws the training targets afresh in every epoch and the rows that are

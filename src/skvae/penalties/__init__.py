@@ -5,7 +5,9 @@ from skvae.penalties.classes import Supervised
 from skvae.penalties.contractive import Contractive
 from skvae.penalties.decoder import DecoderGradient, DecoderWeights
 from skvae.penalties.disentangle import DIP, FactorVAE, TotalCorrelation
+from skvae.penalties.layout import Layout
 from skvae.penalties.mmd import MMD
+from skvae.penalties.neighbors import Neighbors
 from skvae.penalties.unlabelled import Consistency, PseudoLabels, VirtualAdversarial
 from skvae.penalties.wake import WakePhase
 
@@ -17,6 +19,8 @@ __all__ = [
     "DecoderGradient",
     "DecoderWeights",
     "FactorVAE",
+    "Layout",
+    "Neighbors",
     "Penalty",
     "PseudoLabels",
     "Supervised",

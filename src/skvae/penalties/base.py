@@ -2,7 +2,8 @@
 
 import abc
 from collections.abc import Iterator
-from typing import ClassVar
+from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +14,24 @@ from skvae.posteriors import Posterior
 from skvae.rng import Noise
 from skvae.spec import Spec
 
-__all__ = ["Penalty", "directions", "said_of"]
+__all__ = ["Beside", "Penalty", "directions", "said_of"]
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What the batches of a fit are to bring of a graph of neighbours.
+
+    Attributes
+    ----------
+    n_neighbors : int
+        Nearest rows that each is joined to.
+    exaggeration : float, "auto" or None
+        None for a neighbour of each row, `Batch.near`; otherwise, for its place on a map,
+        `Batch.place`, how much more neighbours attract than in t-SNE.
+    """
+
+    n_neighbors: int
+    exaggeration: float | Literal["auto"] | None = None
 
 
 class Penalty(Spec, abc.ABC, family="penalty"):
@@ -46,6 +64,11 @@ class Penalty(Spec, abc.ABC, family="penalty"):
     def parameters(self) -> Iterator[nn.Parameter]:
         """Weights of its own, trained along with those of the model."""
         return iter(())
+
+    @property
+    def beside(self) -> tuple[Beside, ...]:
+        """What it asks of the batches of a fit."""
+        return ()
 
     def objection(self, posterior: Posterior) -> str | None:
         """Return why this penalty cannot stand with a posterior, or None where it can."""
