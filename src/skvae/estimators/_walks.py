@@ -25,10 +25,14 @@ Path = Literal["linear", "spherical", "data"]
 
 
 class Walks(Kept):
-    """Interpolation, attribute vectors, and how much each latent dimension tells."""
+    """Ways through the latent space and directions in it, and what is decoded on them."""
 
     if TYPE_CHECKING:
         transform: Callable[[Rows], Array]
+        inverse_transform: Callable[[ArrayLike], Any]
+
+        @property
+        def _n_features_out(self) -> int: ...
 
     def interpolate(
         self, x0: Any, x1: Any, n_steps: int = 8, *, path: Path = "linear", along: Any = None
@@ -142,6 +146,124 @@ class Walks(Kept):
         if not known:
             return None
         return np.asarray(np.average(known, axis=0, weights=[len(rows) for rows in blocks]))
+
+    def reconstruct(self, X: Rows) -> Any:
+        """Return E[x | z] at the posterior mean of each row, with all that a flat z holds.
+
+        Of a `VAE` this is ``inverse_transform(transform(X))``; models with classes or targets
+        keep what they believe these to be.
+
+        Parameters
+        ----------
+        X : shape (n, D) or (n, *event)
+
+        Returns
+        -------
+        X : shape (n, D) or (n, *event), in the container that `fit` saw
+        """
+        check_is_fitted(self)
+        return self._contained(self._core.decode(self._codes(X)))
+
+    def traverse(self, x: Any, dimension: int, values: ArrayLike) -> Any:
+        """Decode the z of a row with one of its dimensions set to each of several values.
+
+        Parameters
+        ----------
+        x : array of shape (D,) or (*event,), DataFrame of one row, or one sequence
+        dimension : int
+            Which latent dimension, from 0.
+        values : array, shape (m,)
+            Of N(0, 1), from about −2.5 to 2.5 is what the decoder has seen.
+
+        Returns
+        -------
+        X : shape (m, D) or (m, *event), in the container that `fit` saw
+
+        Raises
+        ------
+        ParameterError
+            There is no such dimension, or z is not made of numbers that can be set one by one.
+        """
+        check_is_fitted(self)
+        self._need_real("traverse")
+        d = self._n_features_out
+        if not 0 <= at_least("dimension", dimension, 0) < d:
+            raise ParameterError(f"dimension={dimension} must be below {d}, the width of z.")
+        given = np.asarray(values, dtype=np.float64).ravel()
+        z = np.repeat(self._codes(self._as_one(x, "x")), len(given), 0)
+        z[:, dimension] = given
+        return self._contained(self._core.decode(z))
+
+    def decode_grid(self, n: int = 20) -> tuple[Any, NDArray[np.float64]]:
+        """Decode a square grid over the two latent dimensions of a model that has two.
+
+        Parameters
+        ----------
+        n : int
+            Points along a side, at equally spaced quantiles of N(0, 1).
+
+        Returns
+        -------
+        X : shape (n · n, D) or (n · n, *event), in the container that `fit` saw
+            E[x | z], row by row from the top left, where the second dimension is largest.
+        values : ndarray, shape (n,)
+            Coordinates along either dimension.
+
+        Raises
+        ------
+        ParameterError
+            z has other than two dimensions, or is not made of numbers.
+        """
+        from scipy.special import ndtri
+
+        check_is_fitted(self)
+        n = at_least("n", n, 2)
+        self._need_real("decode_grid")
+        if self._n_features_out != 2:
+            raise ParameterError(
+                f"a grid over the plane needs two latent dimensions, but z of this model has "
+                f"{self._n_features_out}. Fit with n_components=2, or look at one dimension at a "
+                "time: VAE.traverse, plot.TraversalDisplay."
+            )
+        values = ndtri((np.arange(n) + 0.5) / n)
+        z1, z2 = np.meshgrid(values, values[::-1])
+        Z = np.stack([z1.ravel(), z2.ravel()], 1).astype(self._dtype)
+        return self.inverse_transform(Z), values
+
+    def nearest(self, rows: Any, X: Rows) -> NDArray[np.int64]:
+        """Return which row of X is nearest to each of other rows, such as samples.
+
+        A model that has learned its training rows by heart samples rows that equal them.
+
+        Parameters
+        ----------
+        rows, X : shape (n, D) or (n, *event), or sequences
+
+        Returns
+        -------
+        index : ndarray of int, shape (n,)
+            By Euclidean distance in the units of the model, where columns are standardised if the
+            likelihood is; of texts and codes, by the number of steps that differ.
+        """
+        from sklearn.metrics import pairwise_distances_argmin
+
+        check_is_fitted(self)
+        codes = self._form is not None and self._form.kind != "numbers"
+        own, others = (
+            joined([self._core.in_units(block) for block in self._validated_blocks(one)])
+            for one in (rows, X)
+        )
+        metric = "hamming" if codes else "euclidean"
+        return np.asarray(pairwise_distances_argmin(own, others, metric=metric))
+
+    def _need_real(self, call: str) -> None:
+        space = self._core.spec.latent.space
+        if space in ("one_hot", "sphere"):
+            raise ParameterError(
+                f"{call} sets numbers of z one by one, but with posterior="
+                f"{self._core.spec.posterior.name!r} they are not free. Fit with "
+                "posterior='diagonal' for that, or use interpolate."
+            )
 
     def _codes(self, X: Any) -> Array:
         """Return posterior means with all that a flat z of this model holds."""
