@@ -19,6 +19,8 @@ __all__ = ["MOST_BARS", "Bars"]
 
 MOST_BARS = 24
 LONGEST = 24  # characters of a name
+OVER_MAP = 17  # characters above a map
+MAP = 1.35  # inches
 REACH = 3.0  # standard deviations from the middle of a box to its side
 
 
@@ -62,7 +64,7 @@ class Bars(Painter):
         x = middle + values / REACH * (right - left) / 2
         y = top + (np.arange(p) + 0.5) / p * (bottom - top)
         ax.plot(*_columns(np.repeat(middle, 2, 1), boxes[:, [1, 3]]), color="#d0d0d0", lw=0.8)
-        if not ink.backdrop:
+        if not (ink.backdrop or ink.alone):
             ax.plot(x.ravel(), y.ravel(), ink.marker, color=ink.color, ms=4, zorder=4)
             return
         half = 0.38 / p * (bottom - top)
@@ -78,7 +80,7 @@ class Bars(Painter):
 
     def key(self, ink: Ink) -> dict[str, Any]:
         """Return how a legend shows an ink."""
-        if ink.backdrop:
+        if ink.backdrop or ink.alone:
             return {"color": ink.color, "lw": 7}
         return {"color": ink.color, "lw": 0, "marker": ink.marker, "ms": 4}
 
@@ -91,7 +93,7 @@ class Bars(Painter):
 
         n, p = len(values), len(self.columns)
         maps = np.asarray(items).reshape(n, n, p)
-        sheet = Sheet(-(-p // self._maps_per_row()), self._maps_per_row(), 0.15, 0.3)
+        sheet = self._maps()
         norm = Normalize(max(-REACH, maps.min()), min(REACH, maps.max()))
         boxes = sheet.boxes()[:p]
         for j, (left, bottom, right, top) in enumerate(boxes):
@@ -103,17 +105,27 @@ class Bars(Painter):
             artist.set_clip_path(ax.patch)
             ax.add_image(artist)
         sheet.finish(ax, aspect=1)
-        places = (0.5 / n, 0.5, 1 - 0.5 / n)
-        labels = [f"{np.quantile(values, q):.1f}" for q in (0, 0.5, 1)]
-        sheet.frame(ax, p, (places, labels), (places, labels[::-1]), self.columns)
+        places = (0.15, 0.5, 0.85)
+        labels = [f"{np.quantile(values, q):.1f}".replace("-0.0", "0.0") for q in places]
+        sheet.frame(ax, p, (places, labels), (places, labels[::-1]), self._titles())
         ax.set_xlabel("latent dimension 1")
         ax.set_ylabel("latent dimension 2")
         assert ax.figure is not None
         shades = ScalarMappable(norm, CONTINUOUS)
         ax.figure.colorbar(shades, ax=ax, label=self.note, fraction=0.04)
 
-    def _maps_per_row(self) -> int:
-        return int(np.ceil(np.sqrt(len(self.columns) * 1.3)))
+    @property
+    def plane_size(self) -> tuple[float, float]:
+        """Width and height of a figure with a map of each column."""
+        return self._maps().inches((MAP, MAP), (1.8, 0.8))
+
+    def _maps(self) -> Sheet:
+        p = len(self.columns)
+        n_columns = int(np.ceil(np.sqrt(p * 1.3)))
+        return Sheet(-(-p // n_columns), n_columns, 0.12, 0.28)
+
+    def _titles(self) -> list[str]:
+        return [short(name, OVER_MAP) for name in self.columns]
 
 
 def _columns(x: Array, y: Array) -> tuple[Array, Array]:
@@ -121,7 +133,6 @@ def _columns(x: Array, y: Array) -> tuple[Array, Array]:
     return x.T, y.T
 
 
-def short(name: object) -> str:
+def short(name: str, most: int = LONGEST) -> str:
     """Return a name that leaves room for others."""
-    text = str(name)
-    return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
+    return name if len(name) <= most else name[: most - 1] + "…"

@@ -34,7 +34,7 @@ def marginals(ax: Axes | None, sets: Mapping[str, Any], names: Sequence[str]) ->
         row, column = divmod(j, n_columns)
         height, width = 1 / n_rows, 1 / n_columns
         # Room for the numbers below each and for the name above it.
-        place = (column * width, 1 - (row + 0.8) * height, 0.9 * width, 0.58 * height)
+        place = (column * width, 1 - (row + 0.82) * height, 0.9 * width, 0.64 * height)
         own = ax.inset_axes(place)
         two_histograms(own, {label: rows[:, j] for label, rows in values.items()})
         own.set_title(name, fontsize="small", pad=3)
@@ -45,7 +45,7 @@ def marginals(ax: Axes | None, sets: Mapping[str, Any], names: Sequence[str]) ->
         if j == 0:
             handles, labels = own.get_legend_handles_labels()
     ax.legend(
-        handles, labels, loc="upper right", bbox_to_anchor=(1.0, 1.0 + 0.35 / n_rows), ncols=2,
+        handles, labels, loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2,
         frameon=False, borderaxespad=0,
     )  # fmt: skip
     return ax

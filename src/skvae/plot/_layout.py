@@ -10,7 +10,7 @@ import numpy as np
 
 from skvae.plot._painter import Items, Painter
 from skvae.plot._sheet import Sheet
-from skvae.plot._style import CONTINUOUS, Ink, axes, inks, inks_of_values
+from skvae.plot._style import CONTINUOUS, PLAIN, Ink, axes, inks, inks_of_values
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,8 +25,9 @@ def many(ax: Axes | None, painter: Painter, items: Items) -> Axes:
     """Draw rows side by side."""
     n = len(items)
     if painter.overlays:
-        return _over(ax, painter, {"": items}, inks(1), ())
-    n_columns = min(n, painter.per_row if n <= 40 else int(np.ceil(np.sqrt(n))))
+        return _over(ax, painter, {"": items}, [PLAIN], ())
+    square = n > painter.per_row and not painter.reads_down
+    n_columns = int(np.ceil(np.sqrt(n))) if square else min(n, painter.per_row)
     sheet = Sheet(-(-n // n_columns), n_columns)
     ax = axes(ax, *sheet.inches(painter.size, (0.3, 0.3)))
     painter.paint(ax, items, sheet.boxes()[:n])

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from skvae.estimators._labels import UNKNOWN, encode_labels
 from skvae.exceptions import DataError
-from skvae.plot._style import COLORS, GREY, MARKERS, Ink
+from skvae.plot._style import GREY, MARKERS, Ink, color_of_class
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -53,7 +53,7 @@ class Classes:
         if rest.any():
             yield Ink(GREY, backdrop=True), rest
         for i in range(len(self.names)):
-            ink = Ink(COLORS[i % len(COLORS)], MARKERS[i % len(MARKERS)])
+            ink = Ink(color_of_class(i), MARKERS[i % len(MARKERS)])
             yield ink, self.codes == i
 
     def name(self, ax: Axes, Z: Array) -> None:

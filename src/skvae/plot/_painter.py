@@ -21,6 +21,7 @@ Array = NDArray[Any]
 Items = Sequence[Any] | Array
 
 NO_TICKS: Ticks = ((), ())
+PLANE = 6.0  # inches
 
 
 class Painter(abc.ABC):
@@ -85,6 +86,11 @@ class Painter(abc.ABC):
         sheet.finish(ax, aspect=self.aspect, rows=labels[::-1], columns=labels)
         ax.set_xlabel("latent dimension 1")
         ax.set_ylabel("latent dimension 2")
+
+    @property
+    def plane_size(self) -> tuple[float, float]:
+        """Width and height of a figure with a plane, in inches."""
+        return PLANE, max(0.5 * PLANE, PLANE * (self.aspect or 1))
 
     @property
     def aspect(self) -> float | None:

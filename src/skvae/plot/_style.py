@@ -27,6 +27,7 @@ __all__ = [
     "Display",
     "Ink",
     "axes",
+    "color_of_class",
     "inks",
     "inks_of_values",
 ]
@@ -35,6 +36,7 @@ COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#00
 MARKERS = ("o", "^", "s", "D", "v")  # their number has no factor in common with the colours'
 DASHES = ("-", "--", "-.", ":")
 GREY = "#9a9a9a"
+DARKER = 0.6
 CONTINUOUS = "cividis"  # perceptually uniform, the same to colour-blind eyes, and rising in grey
 
 
@@ -48,15 +50,18 @@ class Ink:
     marker, dash : str
     backdrop : bool
         Broad and pale, behind the others.
+    alone : bool
+        There are no others.
     """
 
     color: Any = COLORS[0]
     marker: str = MARKERS[0]
     dash: str = DASHES[0]
     backdrop: bool = False
+    alone: bool = False
 
 
-PLAIN = Ink()
+PLAIN = Ink(alone=True)
 
 
 def inks(n: int) -> list[Ink]:
@@ -76,9 +81,19 @@ def inks_of_values(values: Sequence[float]) -> list[Ink]:
     low, high = min(values), max(values)
     shade = colormaps[CONTINUOUS]
     return [
-        replace(PLAIN, color=shade(0.95 * (v - low) / ((high - low) or 1)))  # not the palest
+        replace(Ink(), color=shade(0.95 * (v - low) / ((high - low) or 1)))  # not the palest
         for v in values
     ]
+
+
+def color_of_class(i: int) -> str:
+    """Return a colour for class i: after the first seven, which are enough for most, dark ones."""
+    from matplotlib.colors import to_hex, to_rgb
+
+    rounds, place = divmod(i, len(COLORS) - 1) if i >= len(COLORS) else (0, i)
+    red, green, blue = to_rgb(COLORS[place])
+    share = DARKER**rounds
+    return to_hex((red * share, green * share, blue * share))
 
 
 def axes(ax: Axes | None, width: float, height: float) -> Axes:

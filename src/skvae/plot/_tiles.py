@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["Tiles", "as_images", "is_image", "tile_images"]
 
 SIDE = 0.62  # inches
+SMALL = 16  # pixels
 HOLE = "#9db8d9"
 
 
@@ -94,9 +95,10 @@ class Tiles(Painter):
             _show(ax, image, (left, right, bottom, top))
 
     def plane(self, ax: Axes, items: Items, values: Array) -> None:
-        """Draw images that touch each other, as one."""
+        """Draw the images as one, which is quick and leaves no seams."""
         n = len(values)
-        canvas = tile_images(np.asarray(items), n, gap=0)
+        # Small images are drawn up to their edges, so that they need a gap to be told apart.
+        canvas = tile_images(np.asarray(items), n, gap=int(min(items[0].shape[:2]) < SMALL))
         _show(ax, canvas, (0, n, 0, n))
         ax.set_aspect(self.size[1] / self.size[0])
         ax.set_xlim(0, n)

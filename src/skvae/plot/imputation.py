@@ -14,7 +14,7 @@ from skvae.exceptions import DataError, ParameterError
 from skvae.plot._choose import painter_of
 from skvae.plot._histograms import two_histograms, two_shares
 from skvae.plot._layout import versions
-from skvae.plot._painter import Painter
+from skvae.plot._painter import Items, Painter
 from skvae.plot._rows import count, numbers, opened, some, spread
 from skvae.plot._style import Display, axes
 from skvae.sequences import count_missing
@@ -81,8 +81,12 @@ class FilledRows:
     painter: Painter
 
     def draw(self, ax: Axes | None) -> Axes:
-        """Draw all versions of the rows."""
-        items = {label: self.painter.items(rows) for label, rows in self.rows.items()}
+        """Draw all versions of the rows; of tables, only what is not seen is drawn again."""
+        items: dict[str, Items] = {k: self.painter.items(rows) for k, rows in self.rows.items()}
+        if self.painter.columns:
+            seen = np.asarray(items["seen"])
+            items = {k: np.where(np.isnan(seen), v, np.nan) for k, v in items.items()}
+            items["seen"] = seen
         return versions(ax, self.painter, items)
 
 

@@ -26,7 +26,8 @@ __all__ = ["LatentMapDisplay", "Thumbnails"]
 Array = NDArray[Any]
 
 MANY = 20_000  # points that hide each other
-CELLS = 160  # along a side of a density
+MOST_CELLS = 240
+SHAPES_FROM = 6  # square points
 BOX = 0.07  # of a thumbnail, in sides of the axes
 ROWS_FOR_KL = 2000
 
@@ -151,11 +152,18 @@ class LatentMapDisplay(Display):
         """Area of a point, in square points."""
         return float(np.clip(20000 / len(self.Z), 1.5, 30))
 
+    @property
+    def _cells(self) -> int:
+        """Cells of a density along a side, so many that a few rows are in each."""
+        return int(np.clip(np.sqrt(len(self.Z)), 30, MOST_CELLS) / 1.5)
+
     def _plain(self, ax: Axes) -> None:
         if not self.density:
             ax.scatter(*self._xy(), s=self._size, linewidths=0, alpha=0.6, color=COLORS[0])
             return
-        cells = ax.hexbin(*self._xy(), gridsize=80, bins="log", mincnt=1, cmap=f"{CONTINUOUS}_r")
+        cells = ax.hexbin(
+            *self._xy(), gridsize=self._cells, bins="log", mincnt=1, cmap=f"{CONTINUOUS}_r"
+        )
         _bar(ax, cells, "rows")
 
     def _quantity(self, ax: Axes, labels: Quantity) -> None:
@@ -166,26 +174,31 @@ class LatentMapDisplay(Display):
         low, high = np.quantile(values, [0.01, 0.99])  # one odd value must not take all colours
         how: dict[str, Any] = {"cmap": CONTINUOUS, "vmin": low, "vmax": high}
         if self.density:
-            _bar(ax, ax.hexbin(x, y, C=values, gridsize=80, **how), "y, mean of a cell")
+            _bar(ax, ax.hexbin(x, y, C=values, gridsize=self._cells, **how), "y, mean of a cell")
         else:
             points = ax.scatter(x, y, c=values, s=self._size, linewidths=0, alpha=0.8, **how)
             _bar(ax, points, "y")
 
     def _points(self, ax: Axes, labels: Classes) -> None:
+        shapes = self._size >= SHAPES_FROM  # of smaller ones, squares would look like more
         for ink, rows in labels.groups():
             ax.scatter(
-                *self._xy(rows), s=self._size, linewidths=0, color=ink.color, marker=ink.marker,
+                *self._xy(rows),
+                s=self._size,
+                linewidths=0,
+                color=ink.color,
+                marker=ink.marker if shapes else "o",
                 alpha=0.3 if ink.backdrop else 0.6,
-            )  # fmt: skip
+            )
 
     def _shares(self, ax: Axes, labels: Classes) -> None:
         """Colour each cell of the plane by its most frequent class, the fuller the stronger."""
         from matplotlib.colors import to_rgb
 
-        edges = [np.linspace(z.min(), z.max(), CELLS + 1) for z in self.Z.T]
+        edges = [np.linspace(z.min(), z.max(), self._cells + 1) for z in self.Z.T]
         groups = list(labels.groups())
         found = (np.histogram2d(*self._xy(rows), bins=(edges[0], edges[1])) for _, rows in groups)
-        counts = np.stack([count.T for count, _, _ in found])  # (C, CELLS, CELLS)
+        counts = np.stack([count.T for count, _, _ in found])  # (C, cells, cells)
         total = counts.sum(0)
         colors = np.array([to_rgb(ink.color) for ink, _ in groups])
         strength = np.log1p(total) / np.log1p(total.max())
@@ -193,6 +206,7 @@ class LatentMapDisplay(Display):
         picture = np.concatenate([colors[counts.argmax(0)], alpha[..., None]], -1)
         extent = (edges[0][0], edges[0][-1], edges[1][0], edges[1][-1])
         ax.imshow(picture, extent=extent, origin="lower", aspect="auto", interpolation="nearest")
+        ax.margins(0.03)
 
     def _thumbnails(self, ax: Axes, shown: Thumbnails) -> None:
         from matplotlib.collections import PolyCollection
@@ -242,14 +256,16 @@ def _bar(ax: Axes, mappable: Any, label: str) -> None:
 
 
 def _spread_over(Z: Array, n: int) -> NDArray[np.int64]:
-    """Return at most n rows, each alone in its cell of a grid over the plane."""
-    side = max(1, int(np.sqrt(2 * n)))  # about half of the cells are empty
+    """Return at most n rows, no two of which are so near that their pictures would overlap."""
     span = np.ptp(Z, axis=0)
-    place = (Z - Z.min(0)) / np.where(span > 0, span, 1) * side
-    cell = np.minimum(place.astype(int), side - 1)
-    off = np.abs(place - cell - 0.5).max(1)
-    order = np.argsort(off, kind="stable")
-    _, first = np.unique(cell[order] @ [side, 1], return_index=True)
-    found = order[first]
-    keep = np.linspace(0, len(found) - 1, min(n, len(found))).round().astype(int)
-    return np.asarray(found[keep], dtype=np.int64)
+    place = (Z - Z.min(0)) / np.where(span > 0, span, 1)
+    free = np.ones(len(Z), bool)
+    found: list[int] = []
+    while free.any() and len(found) < n:
+        # The next one is far from the others, beginning in the middle.
+        others = place[found] if found else np.full((1, 2), 0.5)
+        gap = np.abs(place[free][:, None] - others).max(-1).min(1)
+        i = int(np.flatnonzero(free)[gap.argmax() if found else gap.argmin()])
+        found.append(i)
+        free &= np.abs(place - place[i]).max(1) > 1.15 * BOX
+    return np.array(found, dtype=np.int64)

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
 __all__ = ["ManifoldDisplay"]
 
-SIDE = 6.0  # inches
-
 
 @dataclass
 class ManifoldDisplay(Display):
@@ -63,6 +61,6 @@ class ManifoldDisplay(Display):
     def plot(self, *, ax: Axes | None = None, title: str | None = None) -> Self:
         """Draw, on the axes that are given or on new ones."""
         painter = self.painter
-        ax = axes(ax, SIDE, max(0.5 * SIDE, SIDE * (painter.aspect or 1)))
+        ax = axes(ax, *painter.plane_size)
         painter.plane(ax, painter.items(self.rows), self.values)
         return self._drawn(ax, title)
