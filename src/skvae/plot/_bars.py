@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from skvae.plot._painter import Array, Items, Painter
+from skvae.plot._painter import Array, Items, Painter, coordinate
 from skvae.plot._rows import numbers
 from skvae.plot._sheet import Sheet, Ticks
 from skvae.plot._style import CONTINUOUS, PLAIN, Ink
@@ -106,7 +106,7 @@ class Bars(Painter):
             ax.add_image(artist)
         sheet.finish(ax, aspect=1)
         places = (0.15, 0.5, 0.85)
-        labels = [f"{np.quantile(values, q):.1f}".replace("-0.0", "0.0") for q in places]
+        labels = [coordinate(np.quantile(values, q)) for q in places]
         sheet.frame(ax, p, (places, labels), (places, labels[::-1]), self._titles())
         ax.set_xlabel("latent dimension 1")
         ax.set_ylabel("latent dimension 2")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from sklearn.utils.validation import check_is_fitted
+
 from skvae.exceptions import DataError, ParameterError
 from skvae.plot._bars import MOST_BARS, Bars
 from skvae.plot._lines import Lines, as_signals
@@ -15,7 +17,7 @@ from skvae.plot._words import Words
 if TYPE_CHECKING:
     from skvae.estimators import VAE
 
-__all__ = ["painter_of"]
+__all__ = ["check_latent", "painter_of"]
 
 
 def painter_of(vae: VAE, reference: Any) -> Painter:
@@ -36,11 +38,7 @@ def painter_of(vae: VAE, reference: Any) -> Painter:
     DataError
         Rows of this shape have no picture.
     """
-    if not hasattr(vae, "event_shape_"):
-        raise ParameterError(
-            f"pictures of rows and latent spaces are of a fitted VAE; a {type(vae).__name__} has "
-            "none to show. See ImputationDisplay and TrainingCurveDisplay for imputers."
-        )
+    check_latent(vae)
     shape, form = vae.event_shape_, vae._form
     if form is not None:
         return Lines(reference) if form.kind == "numbers" else Words(reference)
@@ -58,6 +56,23 @@ def painter_of(vae: VAE, reference: Any) -> Painter:
         f"Rows of shape {shape} have no picture here. There are pictures of images (h, w) or "
         "(c, h, w) with 1, 3 or 4 channels, of tables, and of sequences."
     )
+
+
+def check_latent(estimator: object) -> None:
+    """Check that an estimator has a latent space to show.
+
+    Raises
+    ------
+    ParameterError
+        It is an imputer of tables, or something else.
+    NotFittedError
+    """
+    if not hasattr(estimator, "interpolate"):
+        raise ParameterError(
+            f"this picture is of the latent space of a VAE, which a {type(estimator).__name__} "
+            "does not show. For imputers there are ImputationDisplay and TrainingCurveDisplay."
+        )
+    check_is_fitted(estimator)
 
 
 class _Steps(Lines):

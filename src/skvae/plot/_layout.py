@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["many", "steps", "versions"]
 
 MARGIN = (1.4, 0.5)  # inches, for labels
+LOWEST = 2.0  # inches, for what stands beside the boxes
 TITLED = 0.28  # gap above a box for its title, in inches
 
 
@@ -92,10 +93,11 @@ def _over(
     # Boxes beside each other share the ticks at the left, so that little need lie between them.
     gap = TITLED / painter.size[1] if titles else 0.1
     sheet = Sheet(-(-n // n_columns), n_columns, 0.06, gap)
-    ax = axes(ax, *sheet.inches(painter.size, (2.2, 0.7)))
+    width, height = sheet.inches(painter.size, (2.2, 0.7 + (TITLED if titles else 0)))
+    ax = axes(ax, width, max(height, LOWEST))
     for items, ink in zip(rows.values(), colours, strict=True):
         painter.paint(ax, items, sheet.boxes()[:n], ink)
-    sheet.finish(ax, aspect=None)
+    sheet.finish(ax, aspect=None, headroom=gap if titles else 0)
     sheet.frame(ax, n, painter.x_ticks, painter.y_ticks, titles)
     ax.set_xlabel(painter.note)
     return ax

@@ -15,13 +15,24 @@ from skvae.plot._style import PLAIN, Ink
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["NO_TICKS", "Array", "Items", "Painter"]
+__all__ = ["NO_TICKS", "Array", "Items", "Painter", "coordinate", "some_places"]
 
 Array = NDArray[Any]
 Items = Sequence[Any] | Array
 
 NO_TICKS: Ticks = ((), ())
 PLANE = 6.0  # inches
+
+
+def coordinate(value: float) -> str:
+    """Return a number of a latent dimension as axes show it."""
+    return f"{value:.1f}".replace("-0.0", "0.0").replace("-", "−")
+
+
+def some_places(n: int) -> list[int]:
+    """Return which of n boxes beside each other are labelled."""
+    some = np.arange(n) if n <= 10 else np.linspace(0, n - 1, 5).round()
+    return [int(i) for i in np.unique(some)]
 
 
 class Painter(abc.ABC):
@@ -81,8 +92,8 @@ class Painter(abc.ABC):
         n = len(values)
         sheet = Sheet(n, n)
         self.paint(ax, items, sheet.boxes())
-        shown = np.unique(np.linspace(0, n - 1, 5).round().astype(int))
-        labels = [f"{v:.1f}" if i in shown else "" for i, v in enumerate(values)]
+        shown = some_places(n)
+        labels = [coordinate(v) if i in shown else "" for i, v in enumerate(values)]
         sheet.finish(ax, aspect=self.aspect, rows=labels[::-1], columns=labels)
         ax.set_xlabel("latent dimension 1")
         ax.set_ylabel("latent dimension 2")

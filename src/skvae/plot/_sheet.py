@@ -61,14 +61,16 @@ class Sheet:
         rows: Sequence[str] = (),
         columns: Sequence[str] = (),
         on_top: bool = False,
+        headroom: float = 0.0,
     ) -> None:
         """Set the frame, and the labels of rows to the left and of columns below or on top.
 
-        ``aspect`` is the height of a box over its width, None for what fits the axes.
+        ``aspect`` is the height of a box over its width, None for what fits the axes;
+        ``headroom``, in boxes, is what lies above the first row.
         """
         width, height = self._extent()
         ax.set_xlim(0, width)
-        ax.set_ylim(height, 0)
+        ax.set_ylim(height, -headroom)
         ax.set_aspect("auto" if aspect is None else aspect)
         middle_x = np.arange(len(columns)) * (1 + self.gap_x) + 0.5
         middle_y = np.arange(len(rows)) * (1 + self.gap_y) + 0.5
@@ -90,7 +92,7 @@ class Sheet:
         ax.add_collection(
             PolyCollection(list(corners), facecolors="none", edgecolors=FRAME, lw=0.8, zorder=0),
             autolim=False,
-        )
+        ).set_clip_on(False)  # half of the outer lines is outside of the axes
         n_columns = min(n, self.n_columns)
         left = np.arange(n_columns) * (1 + self.gap_x)
         top = np.arange(-(-n // self.n_columns)) * (1 + self.gap_y)

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from skvae.exceptions import DataError
-from skvae.plot._painter import Array, Items, Painter
+from skvae.plot._painter import Array, Items, Painter, coordinate, some_places
+from skvae.plot._rows import numbers
 from skvae.plot._style import PLAIN, Ink
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ class Tiles(Painter):
 
     def items(self, rows: Any) -> Items:
         """Return images (n, h, w) or (n, h, w, c)."""
-        return as_images(self.vae, rows)
+        return as_images(self.vae, numbers(rows))
 
     def paint(self, ax: Axes, items: Items, boxes: Array, ink: Ink = PLAIN) -> None:
         """Draw images; an ink has no meaning for them."""
@@ -103,8 +104,8 @@ class Tiles(Painter):
         ax.set_aspect(self.size[1] / self.size[0])
         ax.set_xlim(0, n)
         ax.set_ylim(0, n)
-        ticks = np.unique(np.linspace(0, n - 1, 5).round().astype(int))
-        labels = [f"{values[t]:.1f}" for t in ticks]
+        ticks = np.array(some_places(n))
+        labels = [coordinate(values[t]) for t in ticks]
         ax.set_xticks(ticks + 0.5, labels=labels)
         ax.set_yticks(ticks + 0.5, labels=labels)
         ax.set_xlabel("latent dimension 1")

@@ -34,13 +34,18 @@ class Words(Painter):
         longest = max(map(len, self.items(reference)), default=1)
         self.size = (max(0.5, PER_CHARACTER * longest + 0.15), 0.26)
 
+    @property
+    def plane_size(self) -> tuple[float, float]:
+        """Width and height of a figure with a plane, in inches."""
+        return self.side * self.size[0] + 0.8, self.side * 0.4 + 0.8
+
     def items(self, rows: Any) -> Items:
         """Return texts of at most 40 characters."""
         return [_short(row if isinstance(row, str) else _written(row)) for row in rows]
 
     def paint(self, ax: Axes, items: Items, boxes: Array, ink: Ink = PLAIN) -> None:
         """Write each text at the left of its box."""
-        color = "black" if ink.backdrop else ink.color
+        color = "black" if ink.backdrop or ink.alone else ink.color
         for text, (left, bottom, right, top) in zip(items, boxes, strict=True):
             ax.text(
                 left + 0.03 * (right - left),

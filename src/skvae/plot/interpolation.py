@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from skvae.exceptions import ParameterError
-from skvae.plot._choose import painter_of
+from skvae.plot._choose import check_latent, painter_of
 from skvae.plot._layout import steps
 from skvae.plot._painter import Painter
 from skvae.plot._rows import opened, single
@@ -65,6 +65,7 @@ class InterpolationDisplay(Display):
             As in `VAE.interpolate`.
         ax : matplotlib Axes or None
         """
+        check_latent(vae)
         X = opened(vae, X, ROWS_OF_A_STREAM)
         painter = painter_of(vae, X)
         x0, x1 = (single(X, end) for end in ends)
@@ -82,5 +83,5 @@ class InterpolationDisplay(Display):
         items = {label: self.painter.items(rows) for label, rows in self.rows.items()}
         n = len(next(iter(items.values())))
         values = np.linspace(0, 1, n).tolist()
-        name = "way from the first row to the second"
+        name = "share of the way"
         return self._drawn(steps(ax, self.painter, items, values, name), title)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from skvae.exceptions import DataError, ParameterError
-from skvae.plot._choose import painter_of
+from skvae.plot._choose import check_latent, painter_of
 from skvae.plot._dimensions import by_kl
 from skvae.plot._map_labels import Classes, Quantity, labels_of
 from skvae.plot._painter import Items, Painter
@@ -107,6 +107,7 @@ class LatentMapDisplay(Display):
         DataError
             y is not one label for each row, or is of one class; all rows have the same place.
         """
+        check_latent(vae)
         painter = None
         if thumbnails:
             X = opened(vae, X)

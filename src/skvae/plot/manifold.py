@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from skvae.plot._choose import painter_of
+from skvae.plot._choose import check_latent, painter_of
 from skvae.plot._painter import Painter
 from skvae.plot._style import Display, axes
 
@@ -54,6 +54,7 @@ class ManifoldDisplay(Display):
         ParameterError
             The model has other than two latent dimensions; see `TraversalDisplay`.
         """
+        check_latent(vae)
         side = n or painter_of(vae, vae.sample(2, kind="mean", random_state=0)).side
         rows, values = vae.decode_grid(side)
         return cls(rows, values, painter_of(vae, rows)).plot(ax=ax)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
-from skvae.plot._choose import painter_of
+from skvae.plot._choose import check_latent, painter_of
 from skvae.plot._layout import versions
 from skvae.plot._painter import Items, Painter
 from skvae.plot._rows import count, opened, some, spread
@@ -50,6 +50,7 @@ class ReconstructionDisplay(Display):
             So many, spread evenly over X.
         ax : matplotlib Axes or None
         """
+        check_latent(vae)
         X = opened(vae, X, 10_000)
         painter = painter_of(vae, X)
         chosen = some(X, spread(count(X), n_rows))

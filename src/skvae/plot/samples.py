@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from skvae.exceptions import ParameterError
-from skvae.plot._choose import painter_of
+from skvae.plot._choose import check_latent, painter_of
 from skvae.plot._histograms import marginals
 from skvae.plot._layout import many, versions
 from skvae.plot._painter import Painter
@@ -80,6 +80,7 @@ class SamplesDisplay(Display):
         """
         if kind not in ("auto", "rows", "marginals"):
             raise ParameterError(f"kind must be 'auto', 'rows' or 'marginals'; received {kind!r}.")
+        check_latent(vae)
         if X is not None:
             X = opened(vae, X, ROWS_OF_A_STREAM)
         if X is None:

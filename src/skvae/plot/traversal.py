@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from skvae.plot._choose import painter_of
+from skvae.plot._choose import check_latent, painter_of
 from skvae.plot._dimensions import by_kl
 from skvae.plot._layout import steps
 from skvae.plot._painter import Painter
@@ -79,6 +79,7 @@ class TraversalDisplay(Display):
         ParameterError
             X has no such row, or z is not made of numbers, as that of ``posterior="categorical"``.
         """
+        check_latent(vae)
         X = vae.sample(500, random_state=0) if X is None else opened(vae, X, ROWS_FOR_KL)
         x = single(X, row)
         order, kl = by_kl(vae, X)
@@ -90,7 +91,7 @@ class TraversalDisplay(Display):
     def plot(self, *, ax: Axes | None = None, title: str | None = None) -> Self:
         """Draw, on the axes that are given or on new ones."""
         items = {label: self.painter.items(rows) for label, rows in self.rows.items()}
-        name = "value of the latent dimension"
+        name = "value of z"
         return self._drawn(steps(ax, self.painter, items, self.values.tolist(), name), title)
 
 
