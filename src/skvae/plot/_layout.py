@@ -64,7 +64,7 @@ def steps(
         Of the values.
     """
     if not painter.overlays:
-        labels = [f"{v:.3g}" for v in values]
+        labels = [f"{v:.2g}".replace("-", "−") for v in values]
         ax = _table(ax, painter, [list(items) for items in rows.values()], list(rows), labels)
         (ax.set_ylabel if painter.reads_down else ax.set_xlabel)(name)
         return ax

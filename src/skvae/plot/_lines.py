@@ -36,8 +36,9 @@ class Lines(Painter):
     def __init__(self, reference: Any, name: str = "step") -> None:
         lines = self.items(reference)
         steps = np.concatenate([np.asarray(line) for line in lines])
+        steps = steps if len(steps) else np.zeros((1, steps.shape[1]))
         self.low, self.high = np.nanmin(steps, 0), np.nanmax(steps, 0)  # (F,)
-        self.length = max(map(len, lines))
+        self.length = max(1, *map(len, lines))
         lanes = len(self.low)
         self.size = (2.2, 1.2 if lanes == 1 else 0.5 + 0.35 * lanes)
         self.x_ticks = (self._x(np.array([0, self.length - 1])).tolist(), ("1", str(self.length)))
@@ -51,7 +52,8 @@ class Lines(Painter):
 
     def items(self, rows: Any) -> Items:
         """Return lines (L, F), of the channels that are shown."""
-        return [np.asarray(row, np.float64).reshape(len(row), -1)[:, :MOST_LANES] for row in rows]
+        lines = (np.asarray(row, np.float64) for row in rows)
+        return [(x if x.ndim == 2 else x[:, None])[:, :MOST_LANES] for x in lines]
 
     def paint(self, ax: Axes, items: Items, boxes: Array, ink: Ink = PLAIN) -> None:
         """Draw a line for each channel, and a dot where the sequence ends."""

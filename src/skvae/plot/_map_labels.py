@@ -89,10 +89,7 @@ def labels_of(y: Array, n: int) -> Classes | Quantity:
             "(-1 or NaN where it is unknown)."
         )
     if _is_quantity(y):
-        values = y.astype(np.float64)
-        if not np.isfinite(values).any():
-            raise DataError("y has no value that is known. Leave y out to see the points alone.")
-        return Quantity(values)
+        return Quantity(y.astype(np.float64))
     try:
         classes, codes = encode_labels(y, "a coloured map")
     except DataError as error:

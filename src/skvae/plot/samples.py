@@ -108,7 +108,7 @@ class SamplesDisplay(Display):
         items = self.painter.items(self.samples)
         if self.beside is None:
             return self._drawn(many(ax, self.painter, items), title)
-        rows = {"nearest\ntraining row": self.painter.items(self.beside), "sample": items}
+        rows = {"nearest\nrow of X": self.painter.items(self.beside), "sample": items}
         if not self.painter.overlays:
             rows = dict(reversed(rows.items()))
         return self._drawn(versions(ax, self.painter, rows), title)
