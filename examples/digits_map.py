@@ -21,6 +21,6 @@ vae = VAE(
 figure = Figure(figsize=(12, 6), layout="constrained")
 left, right = figure.subplots(1, 2)
 plot.LatentMapDisplay.from_estimator(vae, data.X_test / data.max_value, data.y_test, ax=left)
-plot.LatentGridDisplay.from_estimator(vae, n=15, ax=right)
+plot.ManifoldDisplay.from_estimator(vae, n=15, ax=right)
 figure.savefig(out / "digits_map.png")
 print(f"wrote {out / 'digits_map.png'}; held-out ELBO {vae.history_['valid_elbo'].max():.2f} nats")

@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib import pyplot
 
 from skvae import VAEImputer, fit_pool
-from skvae.plot import ImputedCellsDisplay
+from skvae.plot import ImputationDisplay
 
 # %% New York, May to September 1973: 153 days, ozone not measured on 37, radiation on 7
 days = pd.read_csv(Path(__file__).with_name("airquality.csv")).drop(columns="Day")
@@ -32,7 +32,7 @@ print(pd.DataFrame({"guess": full["Ozone"], "from": low["Ozone"], "to": high["Oz
 # %% How are they distributed?
 figure, axes = pyplot.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
 for ax, column in zip(axes, ("Ozone", "Solar.R"), strict=True):
-    ImputedCellsDisplay.from_estimator(imputer, days, column, random_state=0, ax=ax)
+    ImputationDisplay.from_estimator(imputer, days, column, random_state=0, ax=ax)
 figure.savefig("imputed_columns.png", dpi=100)
 
 # %% And day by day?

@@ -1,6 +1,7 @@
 """Where the classes of a fit on the command line come from."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from skvae._options import Options
 from skvae.exceptions import DataError, ParameterError
 from skvae.few_labels import draw_labels
 
-__all__ = ["ClassOptions"]
+__all__ = ["ClassOptions", "known_labels"]
 
 
 @Parameter(name="*")
@@ -85,14 +86,12 @@ class ClassOptions:
         return rows, _whole(X.values[:, at])
 
     def _drawn(self, data: str, seed: int | None, options: Options) -> NDArray[Any]:
-        name, _, part = data.partition(":")
-        if name not in datasets.NAMES:
+        y = known_labels(data, options)
+        if y is None:
             raise ParameterError(
                 f"--labels is for named data sets ({', '.join(datasets.NAMES)}), whose classes "
                 f"are known. For {data}, name the column of classes with --target."
             )
-        found = datasets.load(name, progress=options.say)
-        y = np.asarray(found.y_test if part == "test" else found.y_train).astype(np.int64)
         n_classes, smallest = len(np.unique(y)), np.bincount(y)[np.unique(y)].min()
         assert self.labels is not None
         each, left = divmod(self.labels, n_classes)
@@ -103,6 +102,15 @@ class ClassOptions:
                 f"{n_classes} to {n_classes * smallest}."
             )
         return draw_labels(y, each, 0 if seed is None else seed)
+
+
+def known_labels(data: str, options: Options) -> NDArray[np.int64] | None:
+    """Return the classes of a named data set; None for files."""
+    name, _, part = data.partition(":")
+    if name not in datasets.NAMES or Path(data).exists():
+        return None
+    found = datasets.load(name, progress=options.say)
+    return np.asarray(found.y_test if part == "test" else found.y_train).astype(np.int64)
 
 
 def _whole(y: NDArray[Any]) -> NDArray[Any]:

@@ -43,6 +43,7 @@ EXAMPLES = """Examples:
   skvae impute holes.csv -o full.csv --save-model imputer.safetensors
   skvae impute imputer.safetensors new.csv -o drawn.csv --n-imputations 20
   skvae score model.safetensors held-out.csv --json
+  skvae plot map digits.safetensors digits:test -o map.png
 
 DATA is a file (.npy, .npz, .parquet, .csv, .tsv, IDX), a folder of .npy files,
 Parquet files or images, or a named data set: digits, mnist, fashion-mnist;
@@ -59,11 +60,13 @@ COMMANDS = {
     "sample": "Draw new rows from a model.",
     "impute": "Fill in the missing cells of DATA, a table with columns of any kind.",
     "score": "Held-out log-likelihood of DATA, in nats per row.",
+    "plot": "Draw a model: map, samples, reconstructions, manifold, traversals, training, ...",
     "info": "Describe a model file.",
     "demo": "Train on real images and write a report with pictures and figures.",
 }
 
-MODULES = {"impute": "skvae.impute_command"}  # of the others it is skvae.commands
+# Of the others it is skvae.commands.
+MODULES = {"impute": "skvae.impute_command", "plot": "skvae.plot_command"}
 
 app = App(
     name="skvae",

@@ -268,11 +268,10 @@ class _Demo:
             for ax, label, vae in zip(
                 axes, ("cross-entropy", "squared error"), (ce, se), strict=True
             ):
-                means = vae.sample(64, kind="mean", random_state=self.seed)
-                canvas = plot.tile_images(plot.as_images(vae, means), 8)
-                plot.show_canvas(ax, canvas)
-                ax.set_title(f"Samples, {label}")
-                ax.set_axis_off()
+                display = plot.SamplesDisplay.from_estimator(
+                    vae, n_samples=64, random_state=self.seed, ax=ax
+                )
+                display.ax_.set_title(f"Samples, {label}")
 
         samples = self._figure(
             "samples",
@@ -313,7 +312,7 @@ class _Demo:
 
         def draw_grids(axes: Sequence[Axes]) -> None:
             for ax, (label, vae) in zip(axes, models.items(), strict=True):
-                display = plot.LatentGridDisplay.from_estimator(vae, n=18, ax=ax)
+                display = plot.ManifoldDisplay.from_estimator(vae, n=18, ax=ax)
                 display.ax_.set_title(f"Decoded grid, {label}")
 
         maps = self._figure(
@@ -523,9 +522,8 @@ class _Demo:
         return np.array(picked[:n])
 
     def _rows(self, ax: Axes, rows: dict[str, Array], title: str) -> None:
-        vae = self.models["cross-entropy"]
-        images = {label: plot.as_images(vae, values) for label, values in rows.items()}
-        plot.ImageRowsDisplay(images).plot(ax=ax, title=title)
+        painter = plot.painter_of(self.models["cross-entropy"], self.T)
+        plot.ReconstructionDisplay(rows, painter).plot(ax=ax, title=title)
 
     def _imputation_figure(self, name: str, title: str, rows: dict[str, Array]) -> report.Figure:
         return self._figure(

@@ -23,7 +23,7 @@ from skvae.estimators._base import (
     seed_of,
 )
 from skvae.estimators._containers import to_numpy, widened
-from skvae.estimators._keep import Kept
+from skvae.estimators._walks import Walks
 from skvae.exceptions import DataError, ParameterError, TrainingDivergedError
 from skvae.spec import Spec
 
@@ -39,7 +39,7 @@ __all__ = ["VAE"]
 N_GIVEN = 1024  # importance samples for a row of which cells are given
 
 
-class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Kept):  # type: ignore[misc]
+class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Walks):  # type: ignore[misc]
     """Variational autoencoder [1]_: generate, look, fill in, and score.
 
     An encoder gives a Gaussian q(z | x) for each row, a decoder gives p(x | z), and both are
@@ -512,30 +512,6 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Kept):  # type: ign
         if values.shape[1] != d:
             raise DataError(f"Z has {values.shape[1]} columns, but z of this model has {d}.")
         return self._contained(self._core.decode(values))
-
-    def interpolate(self, x0: Any, x1: Any, n_steps: int = 8) -> Any:
-        """Decode points of the straight line between the posterior means of two rows.
-
-        Parameters
-        ----------
-        x0, x1 : array of shape (D,) or (*event,), DataFrame of one row, or one sequence
-        n_steps : int
-            Number of points, at equal distances and with both ends.
-
-        Returns
-        -------
-        X : shape (n_steps, D) or (n_steps, *event), in the container that `fit` saw
-            E[x | z] at each point; the first and the last are reconstructions of x0 and x1.
-        """
-        check_is_fitted(self)
-        n = at_least("n_steps", n_steps, 2)
-        ends = [
-            joined([self._core.posterior_mean(rows) for rows in self._validated_blocks(one)])
-            for one in map(self._as_one, (x0, x1), ("x0", "x1"))
-        ]
-        weight = np.linspace(0, 1, n)[:, None]
-        line = (1 - weight) * ends[0] + weight * ends[1]
-        return self._contained(self._core.decode(line.astype(np.result_type(*ends))))
 
     # -- generate -------------------------------------------------------------------------
 
