@@ -1,11 +1,12 @@
 """Frames with categories, dates and holes in the estimators that are no imputers."""
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
 
-from skvae import VAE, VAEClassifier, VAERegressor, load
+from skvae import VAE, VAEClassifier, VAERegressor, load, plot
 from skvae.exceptions import DataError, DataWarning, ModelFileError, ParameterError
 from skvae.likelihoods import Bernoulli, Categorical, Columns, Gaussian, StudentT
 
@@ -177,3 +178,19 @@ def test_targets_of_mixed_rows():
     df, y = frame()
     t = np.where(np.arange(N) < 80, 3.0 * y + 1, np.nan)
     assert VAERegressor(**SHORT).fit(df, t).score(df, 3.0 * y + 1) > 0.6
+
+
+def test_pictures_of_mixed_rows_have_a_bar_for_each_category(fitted):
+    df, y = frame()
+    make = plot.ReconstructionDisplay.from_estimator(fitted, df)
+    names = ["age", "colour: blue", "colour: green", "colour: red", "day", "flag: True"]
+    assert make.painter.columns == names
+    drawn = make.painter.read(df[:3])
+    assert drawn.shape == (3, 6)
+    assert drawn[0, 5] == df.flag[0]
+    assert np.isnan(make.painter.read(df[df.colour.isna()])[:, 1:4]).all()
+    plot.SamplesDisplay.from_estimator(fitted, df, random_state=0)
+    plot.TraversalDisplay.from_estimator(fitted, df)
+    plot.LatentMapDisplay.from_estimator(fitted, df, y)
+    plot.ImputationDisplay.from_estimator(fitted, df, column="colour")
+    plt.close("all")

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from skvae.plot._painter import Array, Items, Painter, coordinate
-from skvae.plot._rows import numbers
 from skvae.plot._sheet import Sheet, Ticks
 from skvae.plot._style import CONTINUOUS, PLAIN, Ink
 
@@ -41,7 +40,7 @@ class Bars(Painter):
 
     def __init__(self, names: Sequence[str], reference: Any) -> None:
         self.columns = [short(name) for name in names]
-        rows = numbers(reference).reshape(-1, len(self.columns))
+        rows = self.read(reference).reshape(-1, len(self.columns))
         self.mean, sd = np.nanmean(rows, 0), np.nanstd(rows, 0)
         self.sd = np.where(sd > 0, sd, 1.0)
         p = len(self.columns)
@@ -52,7 +51,7 @@ class Bars(Painter):
 
     def items(self, rows: Any) -> Items:
         """Return rows in standard units, (n, p)."""
-        return np.asarray((numbers(rows).reshape(-1, len(self.columns)) - self.mean) / self.sd)
+        return np.asarray((self.read(rows).reshape(-1, len(self.columns)) - self.mean) / self.sd)
 
     def paint(self, ax: Axes, items: Items, boxes: Array, ink: Ink = PLAIN) -> None:
         """Draw bars from the middle, or only where they end if the ink is for the foreground."""

@@ -9,6 +9,7 @@ from sklearn.utils.validation import check_is_fitted
 from skvae.exceptions import DataError, ParameterError
 from skvae.plot._bars import MOST_BARS, Bars
 from skvae.plot._lines import Lines, as_signals
+from skvae.plot._mixed import Mixed
 from skvae.plot._painter import Items, Painter
 from skvae.plot._rows import numbers
 from skvae.plot._tiles import Tiles, is_image
@@ -48,6 +49,8 @@ def painter_of(vae: VAE, reference: Any) -> Painter:
         return Tiles(vae)
     if len(shape) == 2:
         return _Signals(shape, numbers(reference), channels_last=vae.channels_last)
+    if vae._schema is not None:
+        return Mixed(vae._schema, reference)
     if len(shape) == 1 and shape[0] <= MOST_BARS:
         return Bars(_names(vae), reference)
     if len(shape) == 1:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from skvae.plot._rows import numbers
 from skvae.plot._sheet import Sheet, Ticks
 from skvae.plot._style import PLAIN, Ink
 
@@ -79,6 +80,10 @@ class Painter(abc.ABC):
     @abc.abstractmethod
     def paint(self, ax: Axes, items: Items, boxes: Array, ink: Ink = PLAIN) -> None:
         """Draw each item into its box: left, bottom, right, top, in the units of the axes."""
+
+    def read(self, rows: Any) -> Array:
+        """Return rows as numbers, (n, ·); of tables a column for each of ``columns``."""
+        return numbers(rows)
 
     def key(self, ink: Ink) -> dict[str, Any]:
         """Return how a legend shows an ink, as arguments of ``Line2D``."""

@@ -173,7 +173,10 @@ def _of_imputer(
     j = _place(column, names)
     if not missing[:, j].any():
         raise DataError(f"Column {column!r} of X has no missing cell to show.")
-    tables = imputer.sample(X, n, random_state=random_state)
+    if hasattr(imputer, "impute"):  # a VAE of such a table
+        tables = imputer.impute(X, n_draws=n, random_state=random_state)
+    else:
+        tables = imputer.sample(X, n, random_state=random_state)
     observed = _cells_of(X, column)[~missing[:, j]]
     imputed = np.concatenate([_cells_of(table, column)[missing[:, j]] for table in tables])
     return ColumnCells(column, observed, imputed, imputer.schema_.columns[j].levels)

@@ -103,7 +103,8 @@ class SamplesDisplay(Display):
     def plot(self, *, ax: Axes | None = None, title: str | None = None) -> Self:
         """Draw, on the axes that are given or on new ones."""
         if self.kind == "marginals":
-            sets = {"data": self.beside, "samples": self.samples}
+            read = self.painter.read
+            sets = {"data": read(self.beside), "samples": read(self.samples)}
             return self._drawn(marginals(ax, sets, self.painter.columns), title)
         items = self.painter.items(self.samples)
         if self.beside is None:
