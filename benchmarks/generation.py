@@ -6,8 +6,8 @@
 Each row makes 10,000 images, means of p(x | z) at draws of z, which are compared with the 10,000
 test images in the features of a small convolutional classifier of the training images (seed 0;
 figures of other classifiers are no comparison). ``train`` is 10,000 training images in place of
-generated ones: what a perfect model would have. ``vae``, ``gmm``, ``flow``, ``vamp`` and
-``two_stage`` are one model, 784-500-500-16, 25 epochs, with its own prior or with another one
+generated ones: what a perfect model would have. ``vae``, ``gmm``, ``gmm_diagonal``, ``flow``,
+``vamp`` and ``two_stage`` are one model, 784-500-500-16, 25 epochs, with its own prior or with another one
 that was fitted to the aggregate posterior afterwards (``two_stage``: a second VAE of the draws of
 z, Dai and Wipf, 2019, arXiv:1903.05789); ``pythae`` and ``pythae_gmm`` the same network, epochs
 and priors (``pip install --no-deps -r benchmarks/requirements.txt``). ``joint`` learns a flow as
@@ -68,7 +68,8 @@ SECOND = {
 # A model, and the prior that is fitted after training.
 OURS = {
     "vae": (LIKE, None),
-    "gmm": (LIKE, priors.GaussianMixture(10)),
+    "gmm": (LIKE, priors.GaussianMixture(10, covariance="full")),
+    "gmm_diagonal": (LIKE, priors.GaussianMixture(10)),
     "vamp": (LIKE, priors.Vamp(500)),
     "flow": (LIKE, priors.Flow()),
     "joint": (JOINT, None),

@@ -20,10 +20,11 @@ from torch.distributions import (
 from torch.func import jacrev, vmap
 
 from skvae import VAE, distributions, importance, load, posteriors, priors, rng
-from skvae.distributions import DiagonalMixture
+from skvae.distributions import DiagonalMixture, draw
 from skvae.evidence import Batch
 from skvae.exceptions import ParameterError
 from skvae.flows import FlowDistribution, build_flow
+from skvae.latent import Latent
 from skvae.likelihoods import Bernoulli, Gaussian
 from skvae.models import Assembly
 from skvae.networks import MLP
@@ -42,6 +43,7 @@ PRIORS = [
     priors.Standard(),
     priors.GaussianMixture(3),
     priors.GaussianMixture(1),
+    priors.GaussianMixture(3, "full"),
     priors.Vamp(4),
     *(priors.Flow(kind=k, n_transforms=2, hidden_layer_sizes=(8,)) for k in ("coupling", "maf")),
     *(priors.Flow(kind=k, n_transforms=2) for k in ("planar", "radial", "sylvester")),
@@ -402,3 +404,51 @@ def test_fit_prior_refuses_nonsense(fitted, digits):
         fitted.fit_prior(digits[0], "vmap")
     with pytest.raises(ParameterError, match="n_steps"):
         fitted.fit_prior(digits[0], n_steps=0)
+
+
+def test_a_mixture_of_full_gaussians_is_that_of_torch():
+    generator = torch.Generator().manual_seed(0)
+    module = priors.GaussianMixture(3, "full").build(Latent(2), (4,)).double()
+    with torch.no_grad():
+        for parameter in module.parameters():
+            shape = parameter.shape
+            parameter.copy_(torch.randn(shape, generator=generator, dtype=torch.float64))
+    p = module(lambda x: None)
+    precision = p.factors.mT @ p.factors
+    exact = torch.distributions.MixtureSameFamily(
+        torch.distributions.Categorical(logits=p.logits),
+        torch.distributions.MultivariateNormal(p.means, precision_matrix=precision),
+    )
+    z = torch.randn(7, 5, 2, generator=generator, dtype=torch.float64)
+    torch.testing.assert_close(p.log_prob(z), exact.log_prob(z))
+    torch.testing.assert_close(p.mean, exact.mean)
+    drawn = draw(p, (200_000,), noise())
+    torch.testing.assert_close(drawn.mean(0), exact.mean, atol=0.05, rtol=0)
+    within = torch.softmax(p.logits, 0) @ precision.inverse().flatten(1)
+    centred = p.means - exact.mean
+    between = (torch.softmax(p.logits, 0)[:, None] * centred).T @ centred
+    expected = within.view(2, 2) + between
+    torch.testing.assert_close(torch.cov(drawn.T), expected.detach(), atol=0, rtol=0.05)
+
+
+def test_one_full_gaussian_learns_the_covariance_of_codes():
+    generator = torch.Generator().manual_seed(0)
+    z = torch.randn(2000, 1, generator=generator) + 0.2 * torch.randn(2000, 3, generator=generator)
+    best = torch.distributions.MultivariateNormal(z.mean(0), torch.cov(z.T, correction=0))
+    wanted, found = best.log_prob(z).mean(), {}
+    for covariance in ("diagonal", "full"):
+        module = priors.GaussianMixture(1, covariance).build(Latent(3), (4,))
+        optimizer = torch.optim.Adam(module.parameters(), lr=0.05)
+        for _ in range(400):
+            optimizer.zero_grad()
+            loss = -module(lambda x: None).log_prob(z).mean()
+            loss.backward()
+            optimizer.step()
+        found[covariance] = -loss.detach()
+    torch.testing.assert_close(found["full"], wanted, atol=1e-2, rtol=0)
+    assert found["diagonal"] < wanted - 0.5
+
+
+def test_a_mixture_has_a_known_covariance():
+    with pytest.raises(ParameterError, match="'diagonal' or 'full'; received 'tied'"):
+        priors.GaussianMixture(3, "tied")

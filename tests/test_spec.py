@@ -59,6 +59,7 @@ SPECS = [
     priors.Categorical(learned=False),
     priors.Autoregressive((8,)),
     priors.GaussianMixture(7),
+    priors.GaussianMixture(3, covariance="full"),
     priors.Vamp(9, learned=False),
     priors.Flow(kind="maf", n_transforms=2),
     priors.Flow(kind="planar", n_transforms=2),

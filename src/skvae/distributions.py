@@ -22,6 +22,7 @@ from skvae.rng import Noise
 __all__ = [
     "DiagonalMixture",
     "EqualMixture",
+    "FullMixture",
     "Point",
     "bounded",
     "draw",
@@ -159,6 +160,48 @@ class DiagonalMixture(Distribution):
         return torch.logsumexp(log_weight - 0.5 * (squares + constant), -1)
 
 
+class FullMixture(Distribution):
+    """Mixture of Gaussians with full covariance.
+
+    Parameters
+    ----------
+    logits : Tensor, shape (C,)
+        Unnormalised log-weights.
+    means : Tensor, shape (C, d)
+    factors : Tensor, shape (C, d, d)
+        Lower triangular F with positive diagonal; Fᵀ F is the inverse of the covariance.
+    batch_shape : tuple of int
+    """
+
+    arg_constraints: dict[str, constraints.Constraint] = {}
+
+    def __init__(
+        self, logits: Tensor, means: Tensor, factors: Tensor, batch_shape: tuple[int, ...] = ()
+    ) -> None:
+        super().__init__(torch.Size(batch_shape), means.shape[-1:], validate_args=False)
+        self.logits, self.means, self.factors = logits, means, factors
+
+    @property
+    def mean(self) -> Tensor:
+        """E[z], shape (*batch_shape, d)."""
+        return (torch.softmax(self.logits, 0) @ self.means).expand(*self.batch_shape, -1)
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> "FullMixture":
+        """Return the same law for another batch shape."""
+        return FullMixture(self.logits, self.means, self.factors, tuple(batch_shape))
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Log-density of points (..., d), shape (...)."""
+        centre = self.means.detach().mean(0)  # close to the points: less cancels below
+        value, means = value - centre, self.means - centre
+        standard = torch.einsum("...d,ced->...ce", value, self.factors)
+        standard = standard - torch.einsum("cd,ced->ce", means, self.factors)
+        log_det = self.factors.diagonal(dim1=-2, dim2=-1).log().sum(-1)  # (C,)
+        d = means.shape[-1]
+        log_weight = torch.log_softmax(self.logits, 0) - 0.5 * d * math.log(2 * math.pi)
+        return torch.logsumexp(log_weight + log_det - 0.5 * standard.square().sum(-1), -1)
+
+
 class Point(Distribution):
     """All mass at one point.
 
@@ -283,14 +326,30 @@ def _(distribution: Point, shape: tuple[int, ...], noise: Noise) -> Tensor:
 
 @draw.register
 def _(distribution: DiagonalMixture, shape: tuple[int, ...], noise: Noise) -> Tensor:
+    index, eps = _chosen(distribution, shape, noise)
+    return (distribution.means[index] + distribution.scales[index] * eps).detach()
+
+
+@draw.register
+def _(distribution: FullMixture, shape: tuple[int, ...], noise: Noise) -> Tensor:
+    index, eps = _chosen(distribution, shape, noise)
+    unit = torch.eye(eps.shape[-1], dtype=eps.dtype, device=eps.device)
+    roots = torch.linalg.solve_triangular(distribution.factors.detach(), unit, upper=False)
+    moved: Tensor = (roots[index] @ eps.unsqueeze(-1)).squeeze(-1)
+    return moved + distribution.means.detach()[index]
+
+
+def _chosen(
+    distribution: DiagonalMixture | FullMixture, shape: tuple[int, ...], noise: Noise
+) -> tuple[Tensor, Tensor]:
+    """Draw components (*shape, *batch) and standard normal numbers (*shape, *batch, d)."""
     # Not reparameterised: the choice of a component is discrete.
     cumulative = torch.softmax(distribution.logits.detach(), 0).cumsum(0)
     like = distribution.means.new_empty(distribution.batch_shape)
     u = noise.uniform(shape, like)
     index = torch.searchsorted(cumulative, u.contiguous()).clamp_(max=len(cumulative) - 1)
-    means, scales = distribution.means[index], distribution.scales[index]  # (*shape, *batch, d)
-    eps = noise.normal(shape, like.unsqueeze(-1).expand(*like.shape, means.shape[-1]))
-    return (means + scales * eps).detach()
+    d = distribution.means.shape[-1]
+    return index, noise.normal(shape, like.unsqueeze(-1).expand(*like.shape, d))
 
 
 @draw.register
