@@ -7,11 +7,11 @@ Each row makes 10,000 images, means of p(x | z) at draws of z, which are compare
 test images in the features of a small convolutional classifier of the training images (seed 0;
 figures of other classifiers are no comparison). ``train`` is 10,000 training images in place of
 generated ones: what a perfect model would have. ``vae``, ``gmm``, ``gmm_diagonal``, ``flow``,
-``vamp`` and ``two_stage`` are one model, 784-500-500-16, 25 epochs, with its own prior or with another one
-that was fitted to the aggregate posterior afterwards (``two_stage``: a second VAE of the draws of
-z, Dai and Wipf, 2019, arXiv:1903.05789); ``pythae`` and ``pythae_gmm`` the same network, epochs
-and priors (``pip install --no-deps -r benchmarks/requirements.txt``). ``joint`` learns a flow as
-prior with a wider model. Nothing was chosen by the test images.
+``vamp`` and ``two_stage`` are one model, 784-500-500-16, 25 epochs, with its own prior or with
+another one that was fitted to the aggregate posterior afterwards (``two_stage``: a second VAE of
+the draws of z, Dai and Wipf, 2019, arXiv:1903.05789); ``pythae`` and ``pythae_gmm`` the same
+network, epochs and priors (``pip install --no-deps -r benchmarks/requirements.txt``). ``joint``
+learns a flow as prior with a wider model. Nothing was chosen by the test images.
 
 A model that is trained is kept in ``benchmarks/results/work``, a finished row is a line of
 ``benchmarks/results/generation.jsonl`` and is not computed again as long as its settings stay.
