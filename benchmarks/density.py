@@ -8,8 +8,8 @@ importance samples on all test images. One seed. All rows are MLPs; ``ladder`` h
 layers, the others one.
 
 A finished row is kept in ``benchmarks/results/density.json`` and not computed again, so that the
-table can be filled over several runs; ``--force`` computes it anew. A run that is stopped after a
-row's training goes on with its scoring where that stood.
+table can be filled over several runs; ``--force`` computes it anew. A run that is stopped goes on
+where its training or its scoring stood.
 """
 
 import argparse
@@ -21,7 +21,6 @@ import platform
 import shutil
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
@@ -93,9 +92,8 @@ def fitted(name, settings, X, work):
     path, note = work / f"{name}.safetensors", work / f"{name}-minutes.json"
     if path.exists() and note.exists():
         return skvae.load(path), json.loads(note.read_text())
-    start = time.perf_counter()
-    vae = VAE(**settings).fit(X)
-    minutes = (time.perf_counter() - start) / 60
+    vae = VAE(**settings, checkpoint=str(work / f"{name}-checkpoint")).fit(X)
+    minutes = sum(epoch["seconds"] for epoch in vae.history_.rows) / 60
     vae.save(path, overwrite=True)
     note.write_text(json.dumps(minutes))
     return vae, minutes
@@ -167,7 +165,8 @@ def main():
                 if options.quick:
                     work = Path(stack.enter_context(tempfile.TemporaryDirectory()))
                 elif options.force:
-                    shutil.rmtree(work, ignore_errors=True)
+                    for path in work.glob(f"{name}[-.]*"):
+                        shutil.rmtree(path) if path.is_dir() else path.unlink()
                 work.mkdir(parents=True, exist_ok=True)
                 found[name] = compute(name, options.quick, work)
             if not options.quick:
