@@ -24,6 +24,7 @@ Kind = Literal["umap", "tsne"]
 
 BLUR = 1e-3  # added to r², for the slope of r^(2b) is infinite at 0; umap-learn adds as much
 FIRST_SCALE = 4.0
+PACE = 10.0  # of the scale beside weights: were it slower, means would leave N(0, I) in its place
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,8 @@ class Neighbors(Penalty, name="neighbors"):
     The term is about posterior means, since these are the map that `transform` gives; how wide
     q(z | x) is remains a matter of the bound. Distances on the map are those of the means times a
     factor that is learned along with the weights: maps are tens of units wide, and the prior is
-    not. Held-out rows are judged without the term.
+    not. Held-out rows are judged without the term. Of several processes, each holds apart the
+    rows of its own part of a batch.
 
     Parameters
     ----------
@@ -112,11 +114,16 @@ class NeighborsRun(Penalty):
 
     def __init__(self, spec: Neighbors) -> None:
         self.spec = spec
-        self.log_scale = nn.Parameter(torch.tensor(math.log(FIRST_SCALE)))
+        self.slow = nn.Parameter(torch.tensor(math.log(FIRST_SCALE) / PACE))
 
     def parameters(self) -> Iterator[nn.Parameter]:
-        """Logarithm of the scale."""
-        return iter((self.log_scale,))
+        """What the scale follows from."""
+        return iter((self.slow,))
+
+    @property
+    def scale(self) -> Tensor:
+        """Units of the map in one of z."""
+        return (PACE * self.slow).exp()
 
     def __call__(
         self, model: Model, batch: Batch, evidence: Evidence, *, step: int, noise: Noise
@@ -134,7 +141,7 @@ class NeighborsRun(Penalty):
                 "guides.Neighboring."
             )
         q = evidence.posterior or model.infer(batch)
-        scale = self.log_scale.exp().to(q.mean)
+        scale = self.scale.to(q.mean)
         y, near = scale * q.mean, scale * model.infer(batch.near).mean  # (B, d)
         if len(y) == 1:
             return torch.zeros_like(near.sum())
