@@ -10,7 +10,7 @@ from sklearn.exceptions import NotFittedError
 from skvae import VAE, VAEClassifier, VAEImputer, files, plot
 from skvae.callbacks import History
 from skvae.exceptions import DataError, ParameterError
-from skvae.plot import _bars, _choose, _lines, _map_labels, _tiles, _words
+from skvae.plot import _bars, _choose, _histograms, _lines, _map_labels, _tiles, _words
 from skvae.plot._sheet import Sheet
 from skvae.plot._style import COLORS, Ink, color_of_class
 
@@ -435,6 +435,19 @@ def test_marginals_set_samples_against_data(models, ax):
     assert [t.get_text() for t in ax.get_legend().get_texts()] == ["data", "samples"]
 
 
+def test_histograms_of_few_whole_numbers_have_a_bin_for_each(ax):
+    rng = np.random.default_rng(0)
+    whole = rng.integers(0, 4, 200).astype(float)
+    _histograms.two_histograms(ax, {"a": whole, "b": whole + rng.normal(size=200) / 9})
+    heights = [bar.get_height() for bar in ax.containers[0]]
+    shares = [h for h in heights if h]
+    assert np.allclose(shares, np.bincount(whole.astype(int)) / 200)
+    far = _histograms._edges(whole, np.array([1e6]))  # not a million bins
+    assert len(far) == 31
+    same = _histograms._edges(np.full(3, 0.5), np.full(2, 0.5))
+    assert same.tolist() == [0.0, 1.0]
+
+
 def test_samples_that_make_no_sense(models, images):
     make = plot.SamplesDisplay.from_estimator
     with pytest.raises(ParameterError, match="kind must be 'auto', 'rows' or 'marginals'"):
@@ -622,6 +635,8 @@ def test_a_vae_fills_columns_too(models, ax):
     display = make(vae, holes, "b", n_imputations=3, random_state=0, ax=ax)
     assert np.array_equal(display.shown.observed, X["b"][1::2])
     assert len(display.shown.imputed) == 3 * 30
+    with pytest.raises(DataError, match="'b' of X has no observed cell"):
+        make(vae, X.assign(b=np.nan), "b")
     with pytest.raises(DataError, match="'a' of X has no missing cell"):
         make(vae, holes, "a")
     with pytest.raises(DataError, match="no column 'z'"):

@@ -1,8 +1,12 @@
-"""``skvae plot``, run as a user runs it."""
+"""``skvae plot``, run as a user runs it, and the page of pictures."""
 
 import json
+import re
+import runpy
+import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,6 +17,7 @@ from matplotlib.image import imread
 from skvae import VAE, VAEImputer, datasets, plot, plot_command
 from test_cli import skvae
 
+DOCS = Path(__file__).parents[1] / "docs"
 SMALL = {"hidden_layer_sizes": (8,), "max_epochs": 2, "random_state": 0}
 
 
@@ -171,3 +176,28 @@ def test_help_imports_neither_torch_nor_matplotlib():
     )
     assert done.returncode == 0, done.stderr
     assert "Usage: skvae plot" in done.stdout
+
+
+# -- the page -------------------------------------------------------------------------------
+
+
+def test_the_code_of_the_page_draws_its_pictures(tmp_path, monkeypatch):
+    page = (DOCS / "pictures.md").read_text("utf-8")
+    shown = re.findall(r"\]\(pictures/(.*?)\)", page)
+    # Trained for moments, on digits that every machine has.
+    quick = re.sub(r"max_epochs=\d+", "max_epochs=1", page).replace('"mnist"', '"digits"')
+    monkeypatch.chdir(DOCS.parent)
+    draw = runpy.run_path(str(DOCS / "make_pictures.py"))["draw"]
+    assert draw(quick, tmp_path) == shown
+    for name in shown:
+        assert imread(tmp_path / name).ndim == 3
+        assert (DOCS / "pictures" / name).stat().st_size < 150_000
+
+
+def test_the_commands_of_the_page_run(tmp_path):
+    page = (DOCS / "pictures.md").read_text("utf-8")
+    (block,) = re.findall(r"```bash\n(.*?)```", page, re.DOTALL)
+    for line in block.splitlines():
+        quick = ("--max-epochs", "1") if " fit " in line else ()
+        skvae(*shlex.split(line)[1:], *quick, cwd=tmp_path)
+    assert len(list(tmp_path.iterdir())) == len(block.splitlines())

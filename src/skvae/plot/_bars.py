@@ -41,6 +41,7 @@ class Bars(Painter):
     def __init__(self, names: Sequence[str], reference: Any) -> None:
         self.columns = [short(name) for name in names]
         rows = self.read(reference).reshape(-1, len(self.columns))
+        rows = np.where(np.isnan(rows).all(0), 0, rows)  # a column without any value
         self.mean, sd = np.nanmean(rows, 0), np.nanstd(rows, 0)
         self.sd = np.where(sd > 0, sd, 1.0)
         p = len(self.columns)

@@ -79,8 +79,9 @@ def two_shares(ax: Axes, sets: Mapping[str, Array], levels: Sequence[Any]) -> No
 def _edges(a: Array, b: Array) -> NDArray[np.float64]:
     both = np.concatenate([a, b]).astype(np.float64)
     values = np.unique(a)
-    if len(values) <= FEW_VALUES and (values == np.round(values)).all():
-        return np.arange(both.min() - 0.5, both.max() + 1)[: 10 * BINS]
+    whole = len(values) <= FEW_VALUES and (values == np.round(values)).all()
+    if whole and np.ptp(both) <= 2 * BINS:
+        return np.arange(np.floor(both.min()) - 0.5, np.ceil(both.max()) + 1)
     ends = [np.quantile(one, q) for one in (a, b) for q in (OUTSIDE, 1 - OUTSIDE)]
     low, high = min(ends), max(ends)
     return np.linspace(low, high, BINS + 1) if high > low else np.array([low - 0.5, low + 0.5])

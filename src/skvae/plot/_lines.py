@@ -37,6 +37,7 @@ class Lines(Painter):
         lines = self.items(reference)
         steps = np.concatenate([np.asarray(line) for line in lines])
         steps = steps if len(steps) else np.zeros((1, steps.shape[1]))
+        steps = np.where(np.isnan(steps).all(0), 0, steps)
         self.low, self.high = np.nanmin(steps, 0), np.nanmax(steps, 0)  # (F,)
         self.length = max(1, *map(len, lines))
         lanes = len(self.low)

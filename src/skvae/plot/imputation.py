@@ -171,8 +171,7 @@ def _of_imputer(
             f"{', '.join(map(repr, holes[:20])) or '(none)'}."
         )
     j = _place(column, names)
-    if not missing[:, j].any():
-        raise DataError(f"Column {column!r} of X has no missing cell to show.")
+    _check_both(missing[:, j], column)
     if hasattr(imputer, "impute"):  # a VAE of such a table
         tables = imputer.impute(X, n_draws=n, random_state=random_state)
     else:
@@ -191,8 +190,7 @@ def _of_column(vae: VAE, X: Any, column: Any, n: int, random_state: int | None) 
     j = _place(column, known)
     values = numbers(X)
     missing = np.isnan(values[:, j])
-    if not missing.any():
-        raise DataError(f"Column {column!r} of X has no missing cell to show.")
+    _check_both(missing, column)
     draws = vae.impute(X, n_draws=n, random_state=random_state)
     imputed = np.concatenate([numbers(draw)[missing, j] for draw in draws])
     return ColumnCells(column, values[~missing, j], imputed)
@@ -217,6 +215,13 @@ def _of_rows(
     draws = vae.impute(seen, n_draws=n, kind="mean", random_state=random_state)
     rows |= {f"draw {i + 1}": draw for i, draw in enumerate(draws)}
     return FilledRows(rows, painter_of(vae, filled if truth is None else rows["truth"]))
+
+
+def _check_both(missing: NDArray[np.bool_], column: Any) -> None:
+    """Check that a column has cells of either kind."""
+    if missing.all() or not missing.any():
+        what = "observed cell to compare with" if missing.all() else "missing cell to show"
+        raise DataError(f"Column {column!r} of X has no {what}.")
 
 
 def _has_holes(X: Any) -> NDArray[np.bool_]:
