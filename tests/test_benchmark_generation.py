@@ -14,7 +14,7 @@ def bench(tmp_path_factory):
 def test_rows_say_what_they_are(bench):
     texts = [bench.settings(row) for row in program.ROWS]
     assert len(set(texts)) == len(texts)
-    assert "GaussianMixture(n_components=10)" in bench.settings("gmm")
+    assert "GaussianMixture(n_components=10, covariance='full')" in bench.settings("gmm")
 
 
 @pytest.mark.parametrize("row", ["train", "vae", "gmm", "two_stage"])
