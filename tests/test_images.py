@@ -288,7 +288,7 @@ def test_values_that_are_not_allowed_are_found_in_small_types_too():
     with pytest.raises(DataError, match="Negative values"):
         VAE(likelihood="poisson", **SMALL).fit(small_rows("int8"))
     broken = X.astype(np.float16)
-    broken[3, 2] = np.nan
+    broken[3, 2] = np.inf
     with pytest.raises(DataError, match="row 3, column 2"):
         VAE(**SMALL).fit(broken)
 

@@ -54,7 +54,7 @@ def warn_of_order(event: Shape) -> None:
             f"Rows of shape {event} are taken as {event[0]} channels of {event[1:]} cells. If the "
             "last axis is that of the channels, fit with channels_last=True.",
             DataWarning,
-            stacklevel=9,
+            stacklevel=10,
         )
 
 
