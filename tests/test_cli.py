@@ -45,6 +45,8 @@ def folder(tmp_path_factory):
     holes = [line.split(",") for line in lines]
     holes[1][0] = holes[5][2] = ""
     (path / "holes.csv").write_text("\n".join(",".join(row) for row in holes) + "\n")
+    holes[1][0] = "inf"
+    (path / "infinite.csv").write_text("\n".join(",".join(row) for row in holes) + "\n")
     skvae("fit", "table.csv", "-o", "model.safetensors", "--n-components", 2, *FAST, cwd=path)
     return path
 
@@ -228,7 +230,7 @@ def test_named_data_and_images(folder):
         (("fit", "table.csv", "-o", "x", "--n-components", "three"), 2, "three"),
         (("fit", "table.csv", "-o", "x", "--likelihood", "gausian"), 2, "Did you mean 'gaussian'"),
         (("fit", "digits:all", "-o", "x"), 2, "digits:train and digits:test"),
-        (("fit", "holes.csv", "-o", "x", "-q"), 3, "row 0, column 'a'"),
+        (("fit", "infinite.csv", "-o", "x", "-q"), 3, "row 0, column 'a'"),
         (("fit", "table.xlsx", "-o", "x"), 6, "no data file"),
         (("fit", "nonsense", "-o", "x"), 6, "digits, mnist, fashion-mnist"),
         (("fit", "table.csv", "-o", "model.safetensors"), 6, "--force"),
