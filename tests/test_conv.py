@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skvae import VAE, likelihoods, load, rng, testing
-from skvae.estimators._core import choose_network
+from skvae.estimators._choices import choose_network
 from skvae.exceptions import ParameterError
 from skvae.networks import MLP, Conv
 from skvae.networks.conv import Residual, Upsampling, convolution, hidden_levels

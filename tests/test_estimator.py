@@ -12,7 +12,7 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
 from skvae import VAE, files, likelihoods, load, networks, objectives, posteriors, priors
-from skvae.estimators._core import pick_precision
+from skvae.estimators._choices import pick_precision
 from skvae.evaluation import LikelihoodReport, imputation_rmse, likelihood_report
 from skvae.exceptions import DataError, ParameterError, TrainingDivergedError
 from skvae.models import Assembly

@@ -88,7 +88,8 @@ class Kept(Scores):
         network: Network | None,
     ) -> Self:
         from skvae.callbacks import History
-        from skvae.estimators._core import Core, pick_device
+        from skvae.estimators._choices import pick_device
+        from skvae.estimators._core import Core
 
         params = {k: from_json(v) for k, v in manifest["params"].items()}
         self = cls(**params | {"checkpoint": None})  # a file must not choose where to write

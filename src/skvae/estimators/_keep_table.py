@@ -12,7 +12,8 @@ import torch
 from skvae.calibration import Calibration
 from skvae.callbacks import History
 from skvae.estimators._base import from_json, to_json
-from skvae.estimators._core import Core, pick_device
+from skvae.estimators._choices import pick_device
+from skvae.estimators._core import Core
 from skvae.estimators._members import Members
 from skvae.exceptions import ModelFileError
 from skvae.likelihoods import Columns

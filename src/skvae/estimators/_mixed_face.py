@@ -76,7 +76,7 @@ class MixedFace(SequenceFace):
 
     def _chosen_likelihood(self, rows: FitRows) -> Likelihood:
         """Resolve the likelihood; ``"auto"`` is one for each column of a mixed table."""
-        from skvae.estimators._core import choose_likelihood
+        from skvae.estimators._choices import choose_likelihood
         from skvae.estimators._table import table_likelihood
         from skvae.likelihoods import Columns
 

@@ -13,7 +13,8 @@ from skvae import rng
 from skvae.calibration import Calibration
 from skvae.callbacks import Epoch, History, Progress, Watcher
 from skvae.estimators._calibrate import calibrate, hold_out
-from skvae.estimators._core import Core, choose_network, pick_device
+from skvae.estimators._choices import choose_network, pick_device
+from skvae.estimators._core import Core
 from skvae.estimators._members import Members
 from skvae.estimators._table import TableRows, table_likelihood
 from skvae.likelihoods import Likelihood

@@ -363,7 +363,8 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Walks):  # type: ig
         self.history_ = History()
 
     def _start(self, rows: FitRows) -> None:
-        from skvae.estimators._core import Core, choose_network, pick_device
+        from skvae.estimators._choices import choose_network, pick_device
+        from skvae.estimators._core import Core
         from skvae.posteriors import Posterior
 
         self._begin()
@@ -402,7 +403,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Walks):  # type: ig
         A fit of several stages names them: each has checkpoints of its own.
         """
         from skvae.callbacks import EarlyStopping, Progress, Watcher
-        from skvae.estimators._core import pick_precision
+        from skvae.estimators._choices import pick_precision
         from skvae.training import Plan, auto_batch_size, auto_epochs
 
         train, valid = (rows, None) if one_pass else self._hold_out(rows)
