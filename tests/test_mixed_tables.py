@@ -1,5 +1,8 @@
 """Frames with categories, dates and holes in the estimators that are no imputers."""
 
+import subprocess
+import sys
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -194,3 +197,12 @@ def test_pictures_of_mixed_rows_have_a_bar_for_each_category(fitted):
     plot.LatentMapDisplay.from_estimator(fitted, df, y)
     plot.ImputationDisplay.from_estimator(fitted, df, column="colour")
     plt.close("all")
+
+
+def test_the_command_says_that_it_does_not_write_such_rows(fitted, tmp_path):
+    fitted.save(tmp_path / "m.safetensors")
+    command = [sys.executable, "-m", "skvae", "sample", "m.safetensors", "-n", "3"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "columns that are not numbers" in " ".join(done.stderr.split())
+    assert done.stdout == ""

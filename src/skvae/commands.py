@@ -187,6 +187,11 @@ def sample(
     """Draw new rows from a model."""
     check_target(options.output, options.force)
     vae = load(model)
+    if isinstance(vae, VAE) and hasattr(vae, "schema_"):
+        raise ParameterError(
+            f"{model} is of a table with columns that are not numbers, which this command does "
+            "not write. In Python: skvae.load(path).sample(n) is a frame with to_csv or write_csv."
+        )
     more = {} if of_class is None else {"y": _class_called(of_class, vae, model)}
     rows = vae.sample(
         n_samples, kind=kind, temperature=temperature, random_state=random_state, **more

@@ -94,11 +94,11 @@ class Face(AllOrNothing, BaseEstimator):  # type: ignore[misc]
     _core: Core
 
     def _validated(
-        self, X: Any, *, reset: bool = False, allow_nan: bool = True, compact: bool = False
+        self, X: Any, *, reset: bool = False, allow_nan: bool = False, compact: bool = False
     ) -> Array:
         """Check X and return it flat, (n, D), float32 or float64; ``reset`` learns its form.
 
-        NaN is a missing cell.
+        NaN is a missing cell, where it is allowed.
 
         ``compact`` keeps arrays of small types as they are.
         """

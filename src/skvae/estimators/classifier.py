@@ -222,8 +222,7 @@ n_iter_no_change, tol, precision, device, checkpoint, random_state, verbose
         Raises
         ------
         DataError
-            X has NaN, infinity, or values that the likelihood does not allow; y has less than two
-            classes.
+            As from `VAE.fit`; X is streamed from files; y has less than two classes.
         ParameterError, InvalidParameterError
             A parameter has a value that makes no sense.
         TrainingDivergedError

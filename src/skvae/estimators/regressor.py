@@ -168,8 +168,8 @@ n_iter_no_change, tol, precision, device, checkpoint, random_state, verbose
         Raises
         ------
         DataError
-            X has NaN, infinity, or values that the likelihood does not allow; a target has less
-            than two different known values.
+            As from `VAE.fit`; X is streamed from files; a target has less than two different known
+            values.
         ParameterError, InvalidParameterError
             A parameter has a value that makes no sense.
         TrainingDivergedError
