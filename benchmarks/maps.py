@@ -6,11 +6,14 @@
 
 Figures of each map:
 
-- ``1-NN``, ``5-NN``: share of test rows whose class is that of their nearest training rows on the
-  map. t-SNE places no new rows: it lays out training and test rows together.
-- ``trust``: trustworthiness with 5 neighbours of the first 10,000 training rows.
+- ``5-NN``: share of test rows whose class is that of their nearest training rows on the map.
+  t-SNE places no new rows: it lays out training and test rows together.
+- ``trust``, ``continuity``: with 5 neighbours, of 10,000 training rows drawn from a seed.
 - ``silhouette``, ``NMI``: silhouette of the classes, and what k-means with as many clusters as
   there are classes says of them, of the same rows.
+
+All of these are `skvae.evaluation.embedding`'s, the same for every row of the table.
+
 - ``-ELBO``: nats per test row, of models that have one; images are compared with 0.5 and tables
   standardised, so that rows of one data set can be compared.
 - ``core s``: seconds that cores were busy in fit, the same on a machine that others use.
@@ -30,19 +33,16 @@ from itertools import product
 import numpy as np
 from sklearn import datasets as bundled
 from sklearn.base import clone
-from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
-from sklearn.manifold import TSNE, trustworthiness
-from sklearn.metrics import normalized_mutual_info_score, silhouette_score
+from sklearn.manifold import TSNE
 from sklearn.model_selection import train_test_split
-from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from benchmarks.few_labels.cells import measured
 from benchmarks.imputation.kept import FOLDER, Kept
 from benchmarks.imputation.report import markdown, text
-from skvae import VAE, datasets
+from skvae import VAE, datasets, evaluation
 from skvae.objectives import ELBO, Layout, Neighbors
 
 PATH = FOLDER / "maps.jsonl"
@@ -53,9 +53,9 @@ JUDGED = 10_000  # training rows, for what is measured among them
 HELD_OUT = 10_000
 QUICK_ROWS = 1000
 MEASURES = {
-    "1-NN": ".3f",
     "5-NN": ".3f",
     "trust": ".3f",
+    "continuity": ".3f",
     "silhouette": ".3f",
     "NMI": ".3f",
     "-ELBO": ".1f",
@@ -135,13 +135,13 @@ def mapped(model, X, T):
 
 def judged(Z, W, X, y, y_test):
     """Return the figures of a map: Z of training rows, W of test rows."""
-    found = {f"{k}-NN": float(KNeighborsClassifier(k).fit(Z, y).score(W, y_test)) for k in (1, 5)}
-    Z, X, y = Z[:JUDGED], X[:JUDGED], y[:JUDGED]
-    clusters = KMeans(len(np.unique(y)), n_init=10, random_state=0).fit_predict(Z)
-    return found | {
-        "trust": float(trustworthiness(X, Z, n_neighbors=5)),
-        "silhouette": float(silhouette_score(Z, y)),
-        "NMI": float(normalized_mutual_info_score(y, clusters)),
+    found = evaluation.embedding(X, Z, y, Z_test=W, y_test=y_test, max_rows=JUDGED)
+    return {
+        "5-NN": found.knn_accuracy,
+        "trust": found.trustworthiness,
+        "continuity": found.continuity,
+        "silhouette": found.silhouette,
+        "NMI": found.nmi,
     }
 
 
@@ -192,7 +192,8 @@ def report(records):
             values = ([r[m] for r in found if r.get(m) is not None] for m in MEASURES)
             means = (float(np.mean(v)) if v else None for v in values)
             cells = map(text, means, MEASURES.values())
-            lines.append((row, *(cells if found else ("not run", *["–"] * 6)), str(len(found))))
+            missing = ("not run", *["–"] * (len(MEASURES) - 1))
+            lines.append((row, *(cells if found else missing), str(len(found))))
         sizes = f": {done[0]['n_train']:,} rows, {done[0]['n_test']:,} of test" if done else ""
         parts += [f"### {name}{sizes}", markdown(("row", *MEASURES, "seeds"), lines)]
         parts += [f"{r['row']}: {r['reason']}" for r in own if r["status"] != "done"]
