@@ -56,6 +56,9 @@ def test_tables_are_split_anew_and_encoded_by_the_rows_to_learn_from():
     assert abs(rows.T[:, 0].mean()) > 1e-3
     assert (rows.X[:, 1:].sum(1) == 1).all()
     assert rows.y.mean() == pytest.approx(rows.y_test.mean(), abs=0.01)
+    shown = [part.columns.tolist() for part in rows.frames]
+    assert shown == [[name for name in frame if name != "paid"]] * 2
+    assert [len(part) for part in rows.frames] == [240, 60]
     assert np.array_equal(rows.X, data.encoded(frame, "paid", 0).X)
     assert not np.array_equal(rows.X, data.encoded(frame, "paid", 1).X)
     with pytest.raises(ValueError, match="'paid' has 1 class"):
@@ -143,6 +146,17 @@ def test_all_peers_learn_a_table(on_digits):
             row != "logistic" or found["log_loss"] < 0.5
         )  # the others are too sure of themselves
         assert (found["n_train"], found["n_test"]) == (240, 60)
+
+
+def test_ours_take_the_frame(on_digits, monkeypatch):
+    seen = []
+    monkeypatch.setattr(cells, "fitted", lambda model, rows, *_: seen.append(rows) or 1 / 0)
+    for row in ("m1", "logistic"):
+        with pytest.raises(ZeroDivisionError):
+            cells.Table("people").compute(row, 24, 0)
+    assert isinstance(seen[0].X, pd.DataFrame)
+    assert isinstance(seen[0].T, pd.DataFrame)
+    assert isinstance(seen[1].X, np.ndarray)
 
 
 # -- the program -----------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from sklearn.semi_supervised import LabelSpreading
 from skvae import VAE, VAEClassifier, files, load, serialization
 from skvae.estimators._fit_rows import InMemory
 from skvae.estimators._recipes import guessed
-from skvae.estimators._spreading import Spreading, held_out_accuracy
+from skvae.estimators._spreading import Spreading, judge_by_held_out
 from skvae.exceptions import DataError, ModelFileError, ParameterError
 from skvae.few_labels import draw_labels
 
@@ -237,11 +237,26 @@ def test_held_out_labels_are_found_by_whom_they_should():
     Z = rng.normal(size=(300, 2)) + 10 * y[:, None]
     for n in (4, 40):  # fewer than there are folds, and more
         codes = np.where(np.arange(300) < n, y, -1)
-        assert held_out_accuracy(Z, Z, codes, 2) == (1, 1)
-    by_spreading, by_regression = held_out_accuracy(Z, rng.normal(size=(300, 2)), codes, 2)
-    assert by_spreading == 1
-    assert by_regression < 0.8
-    assert held_out_accuracy(Z, Z, np.where(np.arange(300) < 3, y, -1), 2) is None
+        found = judge_by_held_out(Z, Z, codes, 2)
+        assert [one.accuracy for one in found] == [1, 1]
+        assert found[0].log_loss < 0.3
+    by_spreading, by_regression = judge_by_held_out(Z, rng.normal(size=(300, 2)), codes, 2)
+    assert by_spreading.accuracy == 1
+    assert by_regression.accuracy < 0.8
+    assert by_regression.log_loss > 0.5
+    assert str(by_spreading) == f"100% (log loss {by_spreading.log_loss:.2f} nats)"
+    assert judge_by_held_out(Z, Z, np.where(np.arange(300) < 3, y, -1), 2) is None
+
+
+def test_auto_does_not_count_right_labels_where_classes_are_no_clusters():
+    """As many may be found by chance; what spreads them is far surer where it is wrong."""
+    rng = np.random.default_rng(2)
+    X = rng.normal(size=(600, 6))
+    odds = 1.5 * X @ np.array([1, -1, 0.5, 0, 0, 0])
+    truth = (rng.uniform(size=600) < 1 / (1 + np.exp(-odds))).astype(int)
+    codes = np.where(np.arange(600) < 60, truth, -1)
+    by_spreading, by_regression = judge_by_held_out(X, X, codes, 2)
+    assert by_regression.log_loss < by_spreading.log_loss
 
 
 def test_guesses_are_the_surest_and_all_labels(labelled):

@@ -5,6 +5,7 @@ import hashlib
 import json
 import time
 import warnings
+from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
@@ -125,7 +126,7 @@ class Images:
 
 
 class Table:
-    """Cells of one table.
+    """Cells of one table: ours take the frame, scikit-learn's methods numbers and indicators.
 
     Parameters
     ----------
@@ -148,7 +149,9 @@ class Table:
     def settings(self, row):
         """Return the settings of a row as text; the seed is the draw."""
         if row in recipes.MODELS:
-            return described("VAEClassifier", settings_of(self.name, row, self.quick))
+            return (
+                described("VAEClassifier", settings_of(self.name, row, self.quick)) + " of frames"
+            )
         return repr((rivals.SUPERVISED | rivals.SEMI_SUPERVISED)[row](None))
 
     def compute(self, row, n_labels, draw):
@@ -156,6 +159,7 @@ class Table:
         rows = self.rows(draw)
         y = rows.labels(n_labels, draw)
         if row in recipes.MODELS:
+            rows = replace(rows, X=rows.frames[0], T=rows.frames[1])
             model = VAEClassifier(**settings_of(self.name, row, self.quick), random_state=draw)
         else:
             model = (rivals.SUPERVISED | rivals.SEMI_SUPERVISED)[row](draw)

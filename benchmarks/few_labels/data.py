@@ -31,12 +31,15 @@ class Rows:
         Rows to learn from, and rows to judge by, which `fit` does not see.
     y, y_test : ndarray of int, shapes (n,) and (m,)
         Numbers of classes; of `y`, few are shown.
+    frames : tuple of DataFrame or None
+        Rows to learn from and rows to judge by as they were before they were made numbers.
     """
 
     X: Any
     y: Any
     T: Any
     y_test: Any
+    frames: Any = None
 
     @property
     def sizes(self):
@@ -86,7 +89,7 @@ def table(name, seed, quick=False):
 
 
 def encoded(frame, target, seed):
-    """Return standardised numbers and one-hot categories, by the rows to learn from.
+    """Return standardised numbers and one-hot categories, by the rows to learn from, and frames.
 
     Parameters
     ----------
@@ -111,4 +114,4 @@ def encoded(frame, target, seed):
         ),
     )
     X = matrix.fit_transform(train)
-    return Rows(X, y, matrix.transform(test), y_test)
+    return Rows(X, y, matrix.transform(test), y_test, (train, test))

@@ -18,7 +18,7 @@ from skvae.estimators._recipes import (
     guessed,
     spread,
 )
-from skvae.estimators._spreading import held_out_accuracy
+from skvae.estimators._spreading import judge_by_held_out
 from skvae.exceptions import ParameterError
 
 if TYPE_CHECKING:
@@ -57,16 +57,16 @@ class Auto(Recipe):
         assert rows.y is not None
         core, found = base._core, None
         if not core.spec.likelihood.sequential:  # of which there is no logistic regression
-            found = held_out_accuracy(
+            found = judge_by_held_out(
                 core.posterior_mean(rows.X), core.shown(rows.X), rows.y, len(own.classes_)
             )
         if found is None:
             return EndToEnd(SURE, base), f"model='m2', begun with {spreading}."
         figures = (
-            f"of labels that were held out, these found {found[0]:.0%}, and a logistic regression "
-            f"{found[1]:.0%}"
+            f"of labels that were held out, these found {found[0]}, and a logistic regression "
+            f"{found[1]}"
         )
-        if found[0] < found[1]:
+        if found[0].log_loss > found[1].log_loss:
             return Linear(), (
                 f"model='m2' with the logistic regression of the labelled rows as q(y | x), not "
                 f"{spreading}: {figures}."

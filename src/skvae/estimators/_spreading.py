@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from skvae.estimators._labels import UNKNOWN
 from skvae.graphs import N_NEIGHBORS, Neighbors, mutual
 
-__all__ = ["Spreading", "held_out_accuracy"]
+__all__ = ["HeldOut", "Spreading", "judge_by_held_out"]
 
 Array = NDArray[Any]
 
@@ -78,13 +78,34 @@ class Spreading:
         return np.asarray(np.log(p), Z.dtype)
 
 
-def held_out_accuracy(
+@dataclass(frozen=True)
+class HeldOut:
+    """How well labels are found again from others.
+
+    Attributes
+    ----------
+    accuracy : float
+    log_loss : float
+        Nats.
+    """
+
+    accuracy: float
+    log_loss: float
+
+    def __str__(self) -> str:
+        """Return both figures."""
+        return f"{self.accuracy:.0%} (log loss {self.log_loss:.2f} nats)"
+
+
+def judge_by_held_out(
     Z: Array, features: Array, codes: NDArray[np.int64], n_classes: int, n_folds: int = 5
-) -> tuple[float, float] | None:
-    """Share of labels that are found again from the others: by spreading, and by regression.
+) -> tuple[HeldOut, HeldOut] | None:
+    """Judge spreading, and regression, by labels that are found again from the others.
 
     Labels spread along the graph of Z; the regression is a logistic one of the features. Where
-    that is better, classes are no clusters. None where a class has but one label.
+    that is better, classes are no clusters: by the log loss, for a few dozen labels say little by
+    how many are right, and classes that are no clusters make whatever spreads them too sure. None
+    where a class has but one label.
     """
     from sklearn.linear_model import LogisticRegression
 
@@ -95,16 +116,21 @@ def held_out_accuracy(
     order = known[np.argsort(codes[known], kind="stable")]
     n_folds = min(n_folds, len(order))
     fold = np.arange(len(order)) % n_folds  # takes turns within each class
-    right = np.zeros(2)
+    p = np.zeros((2, len(order), n_classes))
     for i in range(n_folds):
         held, kept = order[fold == i], order[fold != i]
         part = np.full_like(codes, UNKNOWN)
         part[kept] = codes[kept]
-        spread = Spreading.fit(Z, part, n_classes, graph).shares[held].argmax(1)
+        p[0, fold == i] = Spreading.fit(Z, part, n_classes, graph).shares[held]
         regression = LogisticRegression(max_iter=1000).fit(features[kept], codes[kept])
-        right += [
-            (spread == codes[held]).sum(),
-            (regression.predict(features[held]) == codes[held]).sum(),
-        ]
-    by_spreading, by_regression = right / len(order)
-    return float(by_spreading), float(by_regression)
+        p[1, fold == i] = regression.predict_proba(features[held])
+    truth = codes[order]
+    found = (
+        HeldOut(
+            float((one.argmax(1) == truth).mean()),
+            float(-np.log(np.clip(one[np.arange(len(order)), truth], FLOOR, 1)).mean()),
+        )
+        for one in p
+    )
+    by_spreading, by_regression = found
+    return by_spreading, by_regression
