@@ -11,7 +11,10 @@ generated ones: what a perfect model would have. ``vae``, ``gmm``, ``gmm_diagona
 another one that was fitted to the aggregate posterior afterwards (``two_stage``: a second VAE of
 the posterior means, Dai and Wipf, 2019, arXiv:1903.05789); ``pythae`` and ``pythae_gmm`` the same
 network, epochs and priors (``pip install --no-deps -r benchmarks/requirements.txt``). ``joint``
-learns a flow as prior with a wider model. Nothing was chosen by the test images.
+learns a flow as prior along with the model. ``sharp`` is the same network with a fifth of the KL
+term (beta-VAE, Higgins et al., 2017): codes are told apart better and images are sharper, N(0, I)
+fits them less, and a mixture of 100 full Gaussians is fitted instead; ``conv`` is that with
+convolutions. Nothing was chosen by the test images.
 
 A model that is trained is kept in ``benchmarks/results/work``, a finished row is a line of
 ``benchmarks/results/generation.jsonl`` and is not computed again as long as its settings stay.
@@ -36,6 +39,8 @@ from benchmarks.imputation.report import markdown, text
 from skvae import VAE, datasets, priors
 from skvae.evaluation import ClassifierFeatures, generation
 from skvae.likelihoods import Gaussian
+from skvae.networks import Conv
+from skvae.objectives import ELBO
 
 KEYS = ("data", "row", "settings", "n")
 N = 10_000
@@ -50,12 +55,13 @@ LIKE = {
     "early_stopping": False,
     "random_state": 0,
 }
-JOINT = LIKE | {
-    "n_components": 32,
-    "prior": priors.Flow(n_transforms=8, hidden_layer_sizes=(256, 256)),
-    "max_epochs": 60,
-    "batch_size": 256,
-    "learning_rate": 2e-3,
+JOINT = LIKE | {"prior": priors.Flow()}
+SHARP = LIKE | {"objective": ELBO(beta=0.2)}
+CONV = {k: v for k, v in SHARP.items() if k != "hidden_layer_sizes"} | {
+    "network": Conv.of((1, 28, 28)).replace(channels=16),
+    "event_shape": (1, 28, 28),
+    "max_epochs": 12,
+    "batch_size": 128,
 }
 SECOND = {
     "n_components": 16,
@@ -73,10 +79,12 @@ OURS = {
     "vamp": (LIKE, priors.Vamp(500)),
     "flow": (LIKE, priors.Flow()),
     "joint": (JOINT, None),
+    "sharp": (SHARP, priors.GaussianMixture(100, covariance="full")),
+    "conv": (CONV, priors.GaussianMixture(100, covariance="full")),
 }
 PEERS = {"pythae": None, "pythae_gmm": 10}
 ROWS = ("train", *OURS, "two_stage", *PEERS)
-QUICK = {"max_epochs": 2, "hidden_layer_sizes": (64,)}
+QUICK = {"max_epochs": 2, "hidden_layer_sizes": (64,), "network": "mlp", "event_shape": None}
 
 MEASURES = ("frechet_distance", "coverage", "density", "precision", "recall")
 MEASURES += ("nearer_than_real", "core_seconds")
