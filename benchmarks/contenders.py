@@ -98,11 +98,11 @@ def pythae(X, batch_size, precision):
 CONTENDERS = {"skvae.VAE": ours, "plain loop": plain, "pythae": pythae}
 
 
-def pythae_trainer(X, folder, callbacks=None, latent=LATENT, **config):
-    """Return a trainer of pythae's VAE with the network of this file."""
+def pythae_trainer(X, folder, callbacks=None, latent=LATENT, beta=1.0, **config):
+    """Return a trainer of pythae's VAE, or its β-VAE, with the network of this file."""
     from pythae.data.datasets import BaseDataset
     from pythae.models import VAE as PythaeVAE
-    from pythae.models import VAEConfig
+    from pythae.models import BetaVAE, BetaVAEConfig, VAEConfig
     from pythae.models.base.base_utils import ModelOutput
     from pythae.models.nn import BaseDecoder, BaseEncoder
     from pythae.trainers import BaseTrainer, BaseTrainerConfig
@@ -125,11 +125,10 @@ def pythae_trainer(X, folder, callbacks=None, latent=LATENT, **config):
             return ModelOutput(reconstruction=self.layers(z))
 
     torch.manual_seed(0)
-    model = PythaeVAE(
-        VAEConfig(input_dim=(D,), latent_dim=latent, reconstruction_loss="bce"),
-        encoder=Encoder(),
-        decoder=Decoder(),
-    )
+    how = {"input_dim": (D,), "latent_dim": latent, "reconstruction_loss": "bce"}
+    settings = VAEConfig(**how) if beta == 1 else BetaVAEConfig(**how, beta=beta)
+    make = PythaeVAE if beta == 1 else BetaVAE
+    model = make(settings, encoder=Encoder(), decoder=Decoder())
     x = torch.from_numpy(X)
     return BaseTrainer(
         model=model,

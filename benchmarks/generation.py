@@ -13,8 +13,9 @@ the posterior means, Dai and Wipf, 2019, arXiv:1903.05789); ``pythae`` and ``pyt
 network, epochs and priors (``pip install --no-deps -r benchmarks/requirements.txt``). ``joint``
 learns a flow as prior along with the model. ``sharp`` is the same network with a fifth of the KL
 term (beta-VAE, Higgins et al., 2017): codes are told apart better and images are sharper, N(0, I)
-fits them less, and a mixture of 100 full Gaussians is fitted instead; ``conv`` is that with
-convolutions. Nothing was chosen by the test images.
+fits them less, and a mixture of 100 full Gaussians is fitted instead; ``pythae_sharp`` is pythae's
+beta-VAE and mixture with the same numbers, ``conv`` ours with convolutions. Nothing was chosen by
+the test images.
 
 A model that is trained is kept in ``benchmarks/results/work``, a finished row is a line of
 ``benchmarks/results/generation.jsonl`` and is not computed again as long as its settings stay.
@@ -82,7 +83,8 @@ OURS = {
     "sharp": (SHARP, priors.GaussianMixture(100, covariance="full")),
     "conv": (CONV, priors.GaussianMixture(100, covariance="full")),
 }
-PEERS = {"pythae": None, "pythae_gmm": 10}
+# Weight of the KL term, and Gaussians of the mixture that is fitted afterwards.
+PEERS = {"pythae": (1.0, None), "pythae_gmm": (1.0, 10), "pythae_sharp": (0.2, 100)}
 ROWS = ("train", *OURS, "two_stage", *PEERS)
 QUICK = {"max_epochs": 2, "hidden_layer_sizes": (64,), "network": "mlp", "event_shape": None}
 
@@ -122,7 +124,9 @@ class Bench:
             return "training images"
         if row in PEERS:
             own = {k: LIKE[k] for k in ("max_epochs", "batch_size", "learning_rate")}
-            return f"pythae, 784-500-500-16, {own}, mixture of {PEERS[row]}"
+            beta, n = PEERS[row]
+            weight = "" if beta == 1 else f"beta={beta}, "
+            return f"pythae, 784-500-500-16, {weight}{own}, mixture of {n}"
         own, prior = OURS.get(row, (LIKE, None))
         then = f", then {prior!r}" if prior is not None else ""
         if row == "two_stage":
@@ -153,7 +157,7 @@ class Bench:
             order = np.random.default_rng(0).permutation(len(self.X))
             return self.X[order[: self.n]], 0.0
         if row in PEERS:
-            return self.of_pythae(PEERS[row])
+            return self.of_pythae(*PEERS[row])
         settings, prior = OURS.get(row, (LIKE, None))
         vae, seconds = self.fitted(settings)
         start = time.process_time()
@@ -166,7 +170,7 @@ class Bench:
             images = vae.sample(self.n, kind="mean", random_state=2)
         return images, seconds + time.process_time() - start
 
-    def of_pythae(self, n_components):
+    def of_pythae(self, beta, n_components):
         """Return images of pythae's VAE, from its prior or a mixture that is fitted later."""
         from pythae.samplers import (
             GaussianMixtureSampler,
@@ -181,6 +185,7 @@ class Bench:
                 self.X,
                 folder,
                 latent=16,
+                beta=beta,
                 num_epochs=epochs,
                 per_device_train_batch_size=100,
                 learning_rate=1e-3,
