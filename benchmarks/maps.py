@@ -68,7 +68,7 @@ CONV = {
     "network": Conv.of((1, 28, 28)).replace(channels=16),
     "event_shape": (1, 28, 28),
     "early_stopping": False,
-    "max_epochs": 24,
+    "max_epochs": 30,
 }
 IMAGE = {"likelihood": "bernoulli"}
 OBJECTIVES = {
