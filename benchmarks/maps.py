@@ -80,7 +80,7 @@ OBJECTIVES = {
 # A network that is large enough to send every row where it belongs can be told to.
 STRICT = ELBO() + Layout(weight=1e4, tolerance=0.3)
 LARGE = ("mnist", "fashion-mnist")
-SLOW = ("vae+umap", "vae+tsne")  # hours of that network
+SLOW = ("vae+umap", "vae+tsne")  # two passes of that network for each row, many epochs
 ROWS = ("pca", "tsne", "umap", *OBJECTIVES, "two-step")
 
 

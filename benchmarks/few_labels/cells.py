@@ -149,9 +149,8 @@ class Table:
     def settings(self, row):
         """Return the settings of a row as text; the seed is the draw."""
         if row in recipes.MODELS:
-            return (
-                described("VAEClassifier", settings_of(self.name, row, self.quick)) + " of frames"
-            )
+            text = described("VAEClassifier", settings_of(self.name, row, self.quick))
+            return f"{text} of frames"
         return repr((rivals.SUPERVISED | rivals.SEMI_SUPERVISED)[row](None))
 
     def compute(self, row, n_labels, draw):

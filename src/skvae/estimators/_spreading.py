@@ -92,6 +92,12 @@ class HeldOut:
     accuracy: float
     log_loss: float
 
+    @classmethod
+    def of(cls, p: Array, codes: NDArray[np.int64]) -> Self:
+        """Judge probabilities (n, n_classes) of rows with these classes (n,)."""
+        known = np.clip(p[np.arange(len(codes)), codes], FLOOR, 1)
+        return cls(float((p.argmax(1) == codes).mean()), float(-np.log(known).mean()))
+
     def __str__(self) -> str:
         """Return both figures."""
         return f"{self.accuracy:.0%} (log loss {self.log_loss:.2f} nats)"
@@ -124,13 +130,4 @@ def judge_by_held_out(
         p[0, fold == i] = Spreading.fit(Z, part, n_classes, graph).shares[held]
         regression = LogisticRegression(max_iter=1000).fit(features[kept], codes[kept])
         p[1, fold == i] = regression.predict_proba(features[held])
-    truth = codes[order]
-    found = (
-        HeldOut(
-            float((one.argmax(1) == truth).mean()),
-            float(-np.log(np.clip(one[np.arange(len(order)), truth], FLOOR, 1)).mean()),
-        )
-        for one in p
-    )
-    by_spreading, by_regression = found
-    return by_spreading, by_regression
+    return HeldOut.of(p[0], codes[order]), HeldOut.of(p[1], codes[order])
